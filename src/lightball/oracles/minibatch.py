@@ -1,0 +1,112 @@
+"""The minibatch oracle: a module, a loss and data, with the gradient of a random minibatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lightball.errors import InputError
+from lightball.oracles.batched import PerExampleLoss, batched_loss, batched_outputs, stack_parameters
+from lightball.oracles.protocol import Stream, Tensors
+from lightball.oracles.sampling import MinibatchStream, Sampling
+from lightball.oracles.seeds import seed_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Shaped
+
+# Examples × replicas in one forward pass of an evaluation: large enough to hide the overhead of a call, small enough
+# that activations stay in the cache (CPU) and far from filling memory.
+_EVALUATION_EXAMPLES = 16384
+
+
+def build(model_factory: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """The model that ``model_factory`` makes with torch's global generator seeded by ``seed``; it is put back after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(use="init", seed=seed))
+        return model_factory()
+
+
+class MinibatchOracle:
+    """g = (1/B) Σ_{i ∈ batch} ∇ℓ_i(x): an oracle with σ = 1/√B and Σ the covariance of per-example gradients.
+
+    Args:
+        model_factory: makes a model; called once for each seed under that seed's generator. Parameters with
+            ``requires_grad=False`` are frozen and must be equal in every model it makes.
+        loss_fn: (outputs, targets) → one loss for each example.
+        inputs, targets: the data, examples first; kept on ``device``.
+        sampling: batch size, with or without replacement.
+        device: where replicas live and move.
+
+    Cost: a gradient for R replicas costs R minibatch gradients, and a few passes over R × parameters memory.
+    """
+
+    def __init__(
+        self,
+        model_factory: Callable[[], nn.Module],
+        loss_fn: PerExampleLoss,
+        inputs: Shaped[Tensor, "example ..."],
+        targets: Shaped[Tensor, "example ..."],
+        sampling: Sampling,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.model_factory = model_factory
+        self.model = build(model_factory, seed=0).to(self.device)
+        self.loss_fn = loss_fn
+        self.inputs = inputs.to(self.device)
+        self.targets = targets.to(self.device)
+        self.sampling = sampling
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.sampling.steps_per_epoch
+
+    def init(self, seeds: Sequence[int]) -> Tensors:
+        """Initial weights, a function of the seed alone, so that both arms of a pair start alike.
+
+        Raises:
+            InputError: a frozen parameter differs between seeds; replicas share frozen parameters.
+        """
+        unique = list(dict.fromkeys(seeds))
+        models = [build(self.model_factory, seed) for seed in unique]
+        frozen = {name: p for name, p in self.model.named_parameters() if not p.requires_grad}
+        for model in models:
+            for name, p in model.named_parameters():
+                if name in frozen and not torch.equal(p, frozen[name].cpu()):
+                    raise InputError(
+                        f"parameter '{name}' is frozen but differs between seeds: give every model the same frozen "
+                        "weights (load them, or seed them inside the model factory)"
+                    )
+        rows = [unique.index(seed) for seed in seeds]
+        return {name: p[rows] for name, p in stack_parameters(models, self.device).items()}
+
+    def stream(self, seeds: Sequence[int]) -> Stream:
+        return MinibatchStream(self.sampling, seeds, self.device)
+
+    def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
+        with torch.enable_grad():
+            leaves = {name: p.detach().requires_grad_() for name, p in x.items()}
+            outputs = batched_outputs(self.model, leaves, self.inputs[sample])
+            losses = batched_loss(self.loss_fn, outputs, self.targets[sample])
+            # Replicas do not meet, so the gradient of the sum holds the gradient of each.
+            gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        return losses.detach(), dict(zip(leaves, gradients, strict=True))
+
+    def loss(self, x: Tensors) -> Float[Tensor, "replica"]:
+        """Mean loss over all training examples, for each replica."""
+        return self.evaluate(x, self.inputs, self.targets, self.loss_fn)
+
+    @torch.no_grad()
+    def evaluate(self, x: Tensors, inputs: Tensor, targets: Tensor, fn: PerExampleLoss) -> Float[Tensor, "replica"]:
+        """Mean of ``fn(outputs, targets)`` over the given examples, for each replica, summed in float64."""
+        num_replicas = next(iter(x.values())).shape[0]
+        inputs, targets = inputs.to(self.device), targets.to(self.device)
+        total = torch.zeros(num_replicas, dtype=torch.float64, device=self.device)
+        width = max(1, _EVALUATION_EXAMPLES // num_replicas)
+        for i, t in zip(inputs.split(width), targets.split(width), strict=True):
+            outputs = batched_outputs(self.model, x, i, shared=True)
+            total += batched_loss(fn, outputs, t.expand(num_replicas, *t.shape)) * len(t)
+        return total / len(inputs)

@@ -1,0 +1,156 @@
+"""What a comparison is asked to do; every field is an option of the command line and a key of the TOML file."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lightball.errors import InputError
+from lightball.oracles import SamplingKind
+from lightball.rules import schedules
+from lightball.stats import Stages, stages_for
+
+Selection = Literal["train_loss", "validation_accuracy"]
+Compilation = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A comparison of SGD with SGDM at matched effective learning rates.
+
+    Args:
+        batch_sizes: compared at an equal number of epochs.
+        lr: effective learning rates η to try for both rules; SGDM's rate in torch is η (1 − β). The grid grows at
+            its edges by its own ratio.
+        momentum: β of SGDM; several are compared with the same SGD.
+        epochs: passes over the training data.
+        stages: pairs after which a verdict is tried, cumulative.
+        tuning_seeds: runs of each rate and rule on which rates are selected.
+        margin_loss: the difference in training loss that does not matter, as a share of the decrease from the
+            untrained model's loss to the best tuned one.
+        margin_accuracy: the difference in test accuracy that does not matter (0.005 is half a point).
+        select: what a rate is chosen by; never the test set.
+        sampling: "shuffle" (without replacement) or "iid" (with).
+        drop_last: leave out the incomplete last batch of an epoch.
+        weight_decay: added to the gradient, as in ``torch.optim.SGD``.
+        schedule: of the learning rate, as text: see ``lightball.rules.schedules.parse``.
+        max_extensions: how often each end of the grid may grow; 0 keeps it as it is.
+        compile: ``torch.compile`` the training step; "auto" does where a compiler is found and the work is worth it.
+
+    Raises:
+        InputError: one line on the first value that cannot be used.
+    """
+
+    batch_sizes: tuple[int, ...] = (8, 32, 128, 512)
+    lr: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+    momentum: tuple[float, ...] = (0.9,)
+    epochs: int = 24
+    stages: tuple[int, ...] = (16, 32, 64)
+    tuning_seeds: int = 6
+    margin_loss: float = 0.01
+    margin_accuracy: float = 0.005
+    select: Selection = "train_loss"
+    sampling: SamplingKind = "shuffle"
+    drop_last: bool = True
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    max_extensions: int = 8
+    compile: Compilation = "auto"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), field.default)
+        for name in ("batch_sizes", "lr", "momentum"):
+            object.__setattr__(self, name, tuple(sorted(set(_nonempty(name, getattr(self, name))))))
+        _require(all(b >= 1 for b in self.batch_sizes), "batch-sizes", self.batch_sizes, "whole numbers from 1 up")
+        _require(all(0 < r < math.inf for r in self.lr), "lr", self.lr, "finite effective learning rates above 0")
+        _require(
+            all(0 <= b < 1 for b in self.momentum), "momentum", self.momentum, "numbers from 0 to below 1, such as 0.9"
+        )
+        for name in ("epochs", "tuning_seeds"):
+            _require(getattr(self, name) >= 1, _flag(name), getattr(self, name), "a whole number from 1 up")
+        for name in ("margin_loss", "margin_accuracy"):
+            _require(0 < getattr(self, name) < 1, _flag(name), getattr(self, name), "a number between 0 and 1")
+        _require(0 <= self.weight_decay < math.inf, "weight-decay", self.weight_decay, "a finite number from 0 up")
+        _require(self.max_extensions >= 0, "max-extensions", self.max_extensions, "a whole number from 0 up")
+        for name, kind in (("select", Selection), ("sampling", SamplingKind), ("compile", Compilation)):
+            _require(getattr(self, name) in get_args(kind), _flag(name), getattr(self, name), " or ".join(get_args(kind)))
+        schedules.parse(self.schedule, num_steps=1000)
+        _ = self.decision_stages
+
+    @property
+    def decision_stages(self) -> Stages:
+        return stages_for(self.stages)
+
+    @property
+    def family_size(self) -> int:
+        """Batch sizes × momenta × the two measures: the claims that share the 5 % of error."""
+        return len(self.batch_sizes) * len(self.momentum) * 2
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file, by field name; keys may be written with - or _.
+
+    Raises:
+        InputError: no such file, not TOML, or a key that is not a setting.
+    """
+    try:
+        text = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the settings file {str(path)!r}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the settings file {str(path)!r} is not TOML: {error}") from error
+    return {_field(key, path): tuple(value) if isinstance(value, list) else value for key, value in text.items()}
+
+
+def make(*sources: Mapping[str, Any]) -> Settings:
+    """Settings from several sources, the later ones winning; None means not given.
+
+    Raises:
+        InputError: a name that is not a setting, or a value that cannot be used.
+    """
+    given = {name: value for source in sources for name, value in source.items() if value is not None}
+    for name in given:
+        _field(name, None)
+    one = {f.name for f in fields(Settings) if isinstance(f.default, tuple)}
+    return Settings(**{n: (v,) if n in one and isinstance(v, int | float) else v for n, v in given.items()})
+
+
+def _field(key: str, path: Path | None) -> str:
+    names = [field.name for field in fields(Settings)]
+    name = key.replace("-", "_")
+    if name not in names:
+        where = f" in {str(path)!r}" if path else ""
+        raise InputError(f"unknown setting {key!r}{where}: the settings are {', '.join(map(_flag, names))}")
+    return name
+
+
+def _check_type(name: str, value: object, default: object) -> None:
+    """Every value has the type of its default (a whole number may stand for a float)."""
+    values, defaults = (value, default) if isinstance(default, tuple) else ((value,), (default,))
+    if not isinstance(values, tuple | list):
+        raise InputError(f"{_flag(name)} is {value!r}, but must be a list")
+    kind = type(defaults[0])  # type: ignore[index]
+    allowed = (int, float) if kind is float else kind
+    for v in values:
+        if not isinstance(v, allowed) or (isinstance(v, bool) and kind is not bool):
+            raise InputError(f"{_flag(name)} is {v!r}, but must be of type {kind.__name__}")
+
+
+def _nonempty(name: str, value: tuple[Any, ...]) -> tuple[Any, ...]:
+    _require(len(value) > 0, _flag(name), "empty", "at least one value")
+    return value
+
+
+def _require(holds: bool, name: str, value: object, required: str) -> None:
+    if not holds:
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        raise InputError(f"{name} is {shown}, but must be {required}")
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")

@@ -1,0 +1,61 @@
+"""Workloads by name: those that come with lightball, and the user's own file."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lightball.errors import InputError
+from lightball.workloads.digits import digits, digits_conv
+from lightball.workloads.workload import Workload, check
+
+BUNDLED: dict[str, Callable[[], Workload]] = {"digits": digits, "digits-conv": digits_conv}
+
+
+def load(task: str) -> Workload:
+    """The checked workload called ``task``: a bundled name, or ``path/to/file.py:function`` that returns one.
+
+    A task file is the user's own code and runs as such; its folder is importable while it loads.
+
+    Raises:
+        InputError: no such name, file or function, the function fails, or what it returns cannot be trained.
+    """
+    if task in BUNDLED:
+        return check(BUNDLED[task]())
+    path, colon, function = task.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        raise InputError(
+            f"unknown task {task!r}: choose one of {', '.join(BUNDLED)}, or give your own as file.py:function"
+        )
+    return check(_call(Path(path), function))
+
+
+def _call(path: Path, function: str) -> object:
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}: give the path of a Python file, as my_task.py:make_task")
+    # Registered under its own name, so that classes of the file can be found again; removed if it does not load.
+    name = f"lightball_task_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+        make = getattr(module, function, None)
+        if not callable(make):
+            raise InputError(
+                f"{path.name} has no function {function!r}: define one that returns a lightball.Workload, "
+                f"or name another one as {path.name}:function"
+            )
+        return make()
+    except InputError:
+        raise
+    except Exception as error:  # the user's own code runs here: anything can be raised
+        where = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{path.name}:{function} fails with {where} (run the file in Python to see where)") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
