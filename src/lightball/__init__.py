@@ -1,3 +1,36 @@
-"""lightball: does your training run need momentum?"""
+"""lightball: does your training run need momentum?
+
+>>> import lightball
+>>> result = lightball.compare("digits", batch_sizes=(8, 512))          # doctest: +SKIP
+>>> result.summary("train_loss")                                        # doctest: +SKIP
+Span(no_value_up_to=8, helps_from=512)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["Data", "InputError", "Settings", "Workload", "__version__", "compare"]
+
+if TYPE_CHECKING:
+    from lightball.errors import InputError
+    from lightball.studies import Settings, compare
+    from lightball.workloads import Data, Workload
+
+_HOMES = {
+    "InputError": "lightball.errors",
+    "Settings": "lightball.studies",
+    "compare": "lightball.studies",
+    "Data": "lightball.workloads",
+    "Workload": "lightball.workloads",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, imported when first used, so that ``lightball --version`` does not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lightball' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -60,9 +60,7 @@ def test_json_has_the_same_facts() -> None:
 def test_every_option_reaches_the_conversion() -> None:
     dampened = json.loads(invoke(*USUAL, "--dampening", "0.5", "--json"))
     assert dampened["effective_lr"] == pytest.approx(0.5)
-    debiased = json.loads(
-        invoke("--lr", "1", "--momentum", "0.9", "--from", "optax-ema", "--debias", "--json")
-    )
+    debiased = json.loads(invoke("--lr", "1", "--momentum", "0.9", "--from", "optax-ema", "--debias", "--json"))
     assert "ema-debias" in {c["name"] for c in debiased["caveats"]}
 
 

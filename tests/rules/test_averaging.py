@@ -65,9 +65,7 @@ def test_is_the_total_displacement_of_a_unit_gradient(
 def test_linear_in_lr(lr: list[float], momentum: float, scale: float) -> None:
     for tail in ("drop", "hold"):
         together = averaged_schedule(scale * np.array(lr) + 1.0, momentum, tail)
-        apart = scale * averaged_schedule(lr, momentum, tail) + averaged_schedule(
-            np.ones(len(lr)), momentum, tail
-        )
+        apart = scale * averaged_schedule(lr, momentum, tail) + averaged_schedule(np.ones(len(lr)), momentum, tail)
         np.testing.assert_allclose(together, apart, rtol=1e-11)
 
 

@@ -59,9 +59,7 @@ def torch_update(setting: Setting, factors: np.ndarray) -> Update:
 
 def keras_update(setting: Setting, factors: np.ndarray) -> Update:
     variable = keras.Variable(np.zeros(3), dtype="float64")
-    optimizer = keras.optimizers.SGD(
-        setting.lr, setting.momentum, setting.nesterov, weight_decay=setting.weight_decay
-    )
+    optimizer = keras.optimizers.SGD(setting.lr, setting.momentum, setting.nesterov, weight_decay=setting.weight_decay)
     lrs = iter(setting.lr * factors)
 
     def update(x: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -76,9 +74,7 @@ def keras_update(setting: Setting, factors: np.ndarray) -> Update:
 def optax_update(transform: Callable, setting: Setting, factors: np.ndarray) -> Update:
     """The transform after weight decay, with the schedule as optax takes it; callers enable float64."""
     schedule = setting.lr * jax.numpy.asarray(factors)
-    chain = optax.chain(
-        optax.add_decayed_weights(setting.weight_decay), transform(setting, schedule.__getitem__)
-    )
+    chain = optax.chain(optax.add_decayed_weights(setting.weight_decay), transform(setting, schedule.__getitem__))
     state = chain.init(jax.numpy.zeros(3))
 
     def update(x: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -349,8 +345,7 @@ def test_the_usual_case() -> None:
         ),
         (
             lambda: Setting("keras", 0.1, 0.9, dampening=0.5),
-            "dampening is 0.5 in convention 'keras', which has none; required is dampening 0.0, or one of "
-            "torch",
+            "dampening is 0.5 in convention 'keras', which has none; required is dampening 0.0, or one of torch",
         ),
         (
             lambda: Setting("ema", 0.1, 0.9, nesterov=True),
@@ -359,8 +354,7 @@ def test_the_usual_case() -> None:
         ),
         (
             lambda: Setting("torch", 0.1, 0.9, debias=True),
-            "debias is True in convention 'torch', which has none; required is debias False, or one of "
-            "optax-ema",
+            "debias is True in convention 'torch', which has none; required is debias False, or one of optax-ema",
         ),
         (
             lambda: convert(Setting("torch", 0.1, 0.9, nesterov=True), "ema"),

@@ -90,10 +90,7 @@ def test_any_callable_is_a_schedule() -> None:
     assert values(warmup(2, lambda k: 2.0 - k), 3).tolist() == [0.0, 1.0, 2.0]
 
 
-VALID = (
-    "valid are constant, cosine, linear, step:0.5,0.75:0.1, or one of them after a warm-up, "
-    "warmup:0.05+cosine"
-)
+VALID = "valid are constant, cosine, linear, step:0.5,0.75:0.1, or one of them after a warm-up, warmup:0.05+cosine"
 
 
 @pytest.mark.parametrize(
@@ -135,8 +132,7 @@ def test_unknown_spec(spec: str) -> None:
         (lambda: warmup(5, constant(), -0.5), "start is -0.5; required is a finite factor ≥ 0, such as 0.1"),
         (
             lambda: values(lambda k: 1.0 - k, 4),
-            "the schedule is -1 at step 2; required is a finite factor ≥ 0 at every step: "
-            "correct the schedule",
+            "the schedule is -1 at step 2; required is a finite factor ≥ 0 at every step: correct the schedule",
         ),
     ],
 )

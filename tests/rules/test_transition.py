@@ -9,7 +9,7 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from lightball.rules import kernel
 from lightball.rules.kernel import Hyperparameters, canonical
-from lightball.rules.transition import transition
+from lightball.rules.transitions import transition
 
 SETTINGS = [
     canonical(0.3, 0.9, 0.01),

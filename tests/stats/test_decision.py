@@ -185,9 +185,7 @@ def test_one_look_that_clears_a_margin_clears_a_narrower_one(
 
 @law
 @given(seeds, means, families, families)
-def test_one_look_in_a_larger_family_only_loses_verdicts(
-    seed: int, mean: float, one: int, other: int
-) -> None:
+def test_one_look_in_a_larger_family_only_loses_verdicts(seed: int, mean: float, one: int, other: int) -> None:
     small, large = sorted((one, other))
     differences, stages = draw(seed, 16, mean), stages_for([16])
     among_many = decide(differences, 1.0, large, stages).verdict
@@ -196,9 +194,7 @@ def test_one_look_in_a_larger_family_only_loses_verdicts(
 
 @law
 @given(seeds, sizes, means, families)
-def test_pairs_are_asked_for_only_while_undecided_and_always_more(
-    seed: int, n: int, mean: float, family: int
-) -> None:
+def test_pairs_are_asked_for_only_while_undecided_and_always_more(seed: int, n: int, mean: float, family: int) -> None:
     decision = decide(draw(seed, n, mean), 1.0, family)
     if decision.verdict is Verdict.UNDECIDED:
         assert decision.final == (decision.stage == 3)

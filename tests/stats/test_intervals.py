@@ -25,9 +25,7 @@ def test_multiplier_of_two_pairs_is_the_cauchy_quantile(confidence: float) -> No
 @law
 @given(confidences)
 def test_multiplier_of_three_pairs_has_a_closed_form(confidence: float) -> None:
-    assert t_multiplier(confidence, 3) == pytest.approx(
-        confidence * math.sqrt(2 / (1 - confidence**2)), rel=1e-9
-    )
+    assert t_multiplier(confidence, 3) == pytest.approx(confidence * math.sqrt(2 / (1 - confidence**2)), rel=1e-9)
 
 
 def test_multiplier_of_many_pairs_is_the_normal_quantile() -> None:
@@ -57,9 +55,7 @@ def test_equal_differences_give_a_degenerate_interval(value: float) -> None:
 
 @law
 @given(samples, confidences)
-def test_negating_the_differences_mirrors_the_interval_exactly(
-    sample: list[float], confidence: float
-) -> None:
+def test_negating_the_differences_mirrors_the_interval_exactly(sample: list[float], confidence: float) -> None:
     there, back = paired_t_interval(sample, confidence), paired_t_interval([-d for d in sample], confidence)
     assert (back.mean, back.low, back.high) == (-there.mean, -there.high, -there.low)
 

@@ -16,9 +16,7 @@ law = settings(deadline=None)  # a busy machine is not a failure
 def literal(mean: float, deviation: float, margin: float, confidence: float) -> int:
     """The smallest n by trying each, with SciPy's quantile."""
     n = 2
-    while scipy_stats.t.isf((1 - confidence) / 2, n - 1) * deviation / math.sqrt(n) >= abs(
-        abs(mean) - margin
-    ):
+    while scipy_stats.t.isf((1 - confidence) / 2, n - 1) * deviation / math.sqrt(n) >= abs(abs(mean) - margin):
         n += 1
     return n
 

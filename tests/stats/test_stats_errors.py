@@ -23,8 +23,7 @@ WRONG_PAIRS = (
     "list the cumulative pairs at each look, as in 16, 32, 64"
 )
 WRONG_MARGIN = (
-    "the margin is {}; a finite number above 0 is required: "
-    "choose the smallest difference that would matter to you"
+    "the margin is {}; a finite number above 0 is required: choose the smallest difference that would matter to you"
 )
 WRONG_ALPHAS = (
     "the alphas are {}; positive numbers with a sum of at most 0.05 are required: "
@@ -35,9 +34,7 @@ WRONG_SPREAD = (
     "the mean is {} and the standard deviation {}; a finite mean and a deviation of at least 0 are required: "
     "take both from finite differences"
 )
-NOT_FINITE = (
-    "paired difference {} is {}; finite numbers are required: score failed runs before asking for an interval"
-)
+NOT_FINITE = "paired difference {} is {}; finite numbers are required: score failed runs before asking for an interval"
 UNIT = Interval(0.0, -1.0, 1.0, 0.95, 16)
 
 

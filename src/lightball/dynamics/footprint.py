@@ -45,7 +45,9 @@ def measure_footprint(oracle: Oracle) -> Footprint:
     sample = oracle.stream([0])(0)
     with torch.no_grad():
         device = sample.device
-        graph = trace(oracle, x, states, sample, canonical(torch.zeros(1, device=device), torch.zeros(1, device=device)))
+        graph = trace(
+            oracle, x, states, sample, canonical(torch.zeros(1, device=device), torch.zeros(1, device=device))
+        )
     per_replica = bytes_touched(graph)
     if sample.is_cuda:
         total = torch.cuda.get_device_properties(sample.device).total_memory

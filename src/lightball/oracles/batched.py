@@ -40,11 +40,13 @@ def batched_outputs(
 
 
 def batched_loss(
-    loss_fn: PerExampleLoss, outputs: Shaped[Tensor, "replica example ..."], targets: Shaped[Tensor, "replica example ..."]
+    loss_fn: PerExampleLoss,
+    outputs: Shaped[Tensor, "replica example ..."],
+    targets: Shaped[Tensor, "replica example ..."],
 ) -> Float[Tensor, "replica"]:
     """Mean loss of each replica: the replica axis is folded into the examples, since the loss has no parameters."""
     per_example = loss_fn(outputs.flatten(0, 1), targets.flatten(0, 1))
-    return per_example.unflatten(0, targets.shape[:2]).mean(dim=1)
+    return per_example.reshape(targets.shape[:2]).mean(dim=1)
 
 
 def check_vectorisable(model: nn.Module, inputs: Shaped[Tensor, "example ..."]) -> None:

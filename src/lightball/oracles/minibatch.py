@@ -106,7 +106,7 @@ class MinibatchOracle:
         inputs, targets = inputs.to(self.device), targets.to(self.device)
         total = torch.zeros(num_replicas, dtype=torch.float64, device=self.device)
         width = max(1, _EVALUATION_EXAMPLES // num_replicas)
-        for i, t in zip(inputs.split(width), targets.split(width), strict=True):
+        for i, t in zip(torch.split(inputs, width), torch.split(targets, width), strict=True):
             outputs = batched_outputs(self.model, x, i, shared=True)
             total += batched_loss(fn, outputs, t.expand(num_replicas, *t.shape)) * len(t)
         return total / len(inputs)

@@ -43,9 +43,7 @@ class Oracle(Protocol):
         """The draws of one replica for each seed."""
         ...
 
-    def noisy_gradient(
-        self, x: Tensors, sample: Tensor
-    ) -> tuple[Float[Tensor, "replica"], Tensors]:
+    def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
         """The loss on the sample and its gradient, for each replica; no side effects."""
         ...
 

@@ -40,7 +40,11 @@ class GaussianQuadratic:
             if block not in blocks:
                 blocks.clear()
                 draws = [
-                    torch.randn(shape, generator=generator(use="noise", seed=seed, block=block), dtype=self.start.dtype)
+                    torch.randn(
+                        shape,
+                        generator=generator(use="noise", seed=seed, block=block),
+                        dtype=self.start.dtype,
+                    )
                     for seed in seeds
                 ]
                 blocks[block] = torch.stack(draws, dim=1)

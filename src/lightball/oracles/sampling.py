@@ -79,7 +79,7 @@ class MinibatchStream:
         if epoch != self._epoch:
             order = torch.stack([self.sampling.epoch(seed, epoch) for seed in self.unique])[self.rows]
             # Contiguous batches: a compiled step is specialised to the memory layout of its input.
-            batches = order.to(self.device).split(self.sampling.batch_size, dim=1)
+            batches = torch.split(order.to(self.device), self.sampling.batch_size, dim=1)
             self._batches = [b.contiguous() for b in batches[: self.sampling.steps_per_epoch]]
             self._epoch = epoch
         return self._batches[batch]

@@ -2,7 +2,7 @@
 
 - `kernel`: one step of `torch.optim.SGD`'s linear rule as a pure function; the canonical form of
   arXiv:2307.15196 (m' = β m + (1 − β) g, x' = x − η m') is a case of it, SGD the case momentum 0.
-- `transition`: that step on a quadratic, as a 2×2 matrix.
+- `transitions`: that step on a quadratic, as a 2×2 matrix.
 - `conventions`: settings of torch, Keras and optax converted into each other and into SGD, with caveats.
 - `schedules`: factors of the learning rate by step.
 - `averaging`: the SGD schedule that matches changing momentum.
@@ -15,7 +15,7 @@ from lightball.rules.caveats import CONVENTIONS, Caveat
 from lightball.rules.conventions import Conversion, Setting, convert
 from lightball.rules.kernel import Hyperparameters, State, canonical, init, step, validate
 from lightball.rules.schedules import Schedule
-from lightball.rules.transition import Transition, transition
+from lightball.rules.transitions import Transition, transition
 
 __all__ = [
     "CONVENTIONS",

@@ -31,15 +31,11 @@ def averaged_schedule(
         raise InputError(f"lr has shape {rates.shape}; required is one rate per step, shape (K,) with K ≥ 1")
     betas = np.asarray(momentum, dtype=np.float64)
     if betas.shape not in ((), rates.shape):
-        raise InputError(
-            f"momentum has shape {betas.shape}; required is one number or lr's shape {rates.shape}"
-        )
+        raise InputError(f"momentum has shape {betas.shape}; required is one number or lr's shape {rates.shape}")
     _require(rates, (rates >= 0) & np.isfinite(rates), "lr", "a finite number ≥ 0 at every step")
     _require(betas, (betas >= 0) & (betas < 1), "momentum", "0 ≤ momentum < 1 at every step")
     if tail not in ("drop", "hold"):
-        raise InputError(
-            f"tail is '{tail}'; required is 'drop' (the run ends) or 'hold' (the last values go on)"
-        )
+        raise InputError(f"tail is '{tail}'; required is 'drop' (the run ends) or 'hold' (the last values go on)")
 
     betas = np.broadcast_to(betas, rates.shape)
     sums = np.empty_like(rates)

@@ -36,9 +36,7 @@ class Setting:
 
     def __post_init__(self) -> None:
         _require_known(self.convention)
-        hyper = kernel.Hyperparameters(
-            self.lr, self.momentum, self.dampening, self.weight_decay, self.nesterov
-        )
+        hyper = kernel.Hyperparameters(self.lr, self.momentum, self.dampening, self.weight_decay, self.nesterov)
         kernel.validate(hyper)
         for name, conventions in _WHO_HAS.items():
             value = getattr(self, name)

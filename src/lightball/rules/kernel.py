@@ -121,14 +121,10 @@ def validate(hyper: Hyperparameters) -> None:
     nesterov momentum > 0 and dampening 0. Raises `InputError` that names the first value at fault.
     """
     _require_range("lr", hyper.lr, math.inf, "a finite number ≥ 0; 0.1 is a usual start")
-    _require_range(
-        "momentum", hyper.momentum, 1.0, "0 ≤ momentum < 1; use 0 for SGD, 0.9 for the usual momentum"
-    )
+    _require_range("momentum", hyper.momentum, 1.0, "0 ≤ momentum < 1; use 0 for SGD, 0.9 for the usual momentum")
     _require_range("dampening", hyper.dampening, 1.0, "0 ≤ dampening < 1; use 0 for the usual sum form")
     _require_range("weight_decay", hyper.weight_decay, math.inf, "a finite number ≥ 0; use 0 for none")
-    nesterov, momentum, dampening = (
-        torch.as_tensor(v) for v in (hyper.nesterov, hyper.momentum, hyper.dampening)
-    )
+    nesterov, momentum, dampening = (torch.as_tensor(v) for v in (hyper.nesterov, hyper.momentum, hyper.dampening))
     if bool((nesterov & ((momentum == 0) | (dampening != 0))).any()):
         raise InputError(
             f"nesterov got momentum {_short(momentum)} and dampening {_short(dampening)}; it requires "

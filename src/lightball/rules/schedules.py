@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 Schedule = Callable[[int], float]
 
-VALID_SPECS = (
-    "constant, cosine, linear, step:0.5,0.75:0.1, or one of them after a warm-up, warmup:0.05+cosine"
-)
+VALID_SPECS = "constant, cosine, linear, step:0.5,0.75:0.1, or one of them after a warm-up, warmup:0.05+cosine"
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ def finite_differences(differences: Differences, at_least: int = 2) -> NDArray[n
     vector = np.asarray(differences, dtype=np.float64)
     if vector.ndim != 1:
         raise InputError(
-            f"the paired differences have shape {vector.shape}; "
-            "one dimension is required: pass one number per pair"
+            f"the paired differences have shape {vector.shape}; one dimension is required: pass one number per pair"
         )
     if vector.size < at_least:
         raise InputError(
@@ -48,6 +47,5 @@ def check_confidence(confidence: float) -> None:
     """Raise unless 0 < confidence < 1."""
     if not 0 < confidence < 1:
         raise InputError(
-            f"the confidence is {confidence}; "
-            "a number strictly between 0 and 1 is required: write 95 % as 0.95"
+            f"the confidence is {confidence}; a number strictly between 0 and 1 is required: write 95 % as 0.95"
         )

@@ -112,9 +112,7 @@ def verdict_of(interval: Interval, margin: float) -> Verdict:
     return Verdict.UNDECIDED
 
 
-def decide(
-    differences: Differences, margin: float, family_size: int, stages: Stages = DEFAULT_STAGES
-) -> Decision:
+def decide(differences: Differences, margin: float, family_size: int, stages: Stages = DEFAULT_STAGES) -> Decision:
     """The verdict on one comparison out of a family, from its paired differences in the planned order.
 
     Stage s takes the first n_s differences and the paired-t interval of level 1 − α_s/|F|; the first stage

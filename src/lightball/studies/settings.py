@@ -69,7 +69,10 @@ class Settings:
         _require(all(b >= 1 for b in self.batch_sizes), "batch-sizes", self.batch_sizes, "whole numbers from 1 up")
         _require(all(0 < r < math.inf for r in self.lr), "lr", self.lr, "finite effective learning rates above 0")
         _require(
-            all(0 <= b < 1 for b in self.momentum), "momentum", self.momentum, "numbers from 0 to below 1, such as 0.9"
+            all(0 <= b < 1 for b in self.momentum),
+            "momentum",
+            self.momentum,
+            "numbers from 0 to below 1, such as 0.9",
         )
         for name in ("epochs", "tuning_seeds"):
             _require(getattr(self, name) >= 1, _flag(name), getattr(self, name), "a whole number from 1 up")
@@ -78,7 +81,12 @@ class Settings:
         _require(0 <= self.weight_decay < math.inf, "weight-decay", self.weight_decay, "a finite number from 0 up")
         _require(self.max_extensions >= 0, "max-extensions", self.max_extensions, "a whole number from 0 up")
         for name, kind in (("select", Selection), ("sampling", SamplingKind), ("compile", Compilation)):
-            _require(getattr(self, name) in get_args(kind), _flag(name), getattr(self, name), " or ".join(get_args(kind)))
+            _require(
+                getattr(self, name) in get_args(kind),
+                _flag(name),
+                getattr(self, name),
+                " or ".join(get_args(kind)),
+            )
         schedules.parse(self.schedule, num_steps=1000)
         _ = self.decision_stages
 
@@ -117,7 +125,8 @@ def make(*sources: Mapping[str, Any]) -> Settings:
     for name in given:
         _field(name, None)
     one = {f.name for f in fields(Settings) if isinstance(f.default, tuple)}
-    return Settings(**{n: (v,) if n in one and isinstance(v, int | float) else v for n, v in given.items()})
+    values: dict[str, Any] = {n: (v,) if n in one and isinstance(v, int | float) else v for n, v in given.items()}
+    return Settings(**values)
 
 
 def _field(key: str, path: Path | None) -> str:
@@ -134,7 +143,7 @@ def _check_type(name: str, value: object, default: object) -> None:
     values, defaults = (value, default) if isinstance(default, tuple) else ((value,), (default,))
     if not isinstance(values, tuple | list):
         raise InputError(f"{_flag(name)} is {value!r}, but must be a list")
-    kind = type(defaults[0])  # type: ignore[index]
+    kind = type(defaults[0])
     allowed = (int, float) if kind is float else kind
     for v in values:
         if not isinstance(v, allowed) or (isinstance(v, bool) and kind is not bool):

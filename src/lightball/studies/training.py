@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from lightball.dynamics import Ensemble, Stepper, compiler_available
 from lightball.dynamics.footprint import Footprint, measure_footprint
+from lightball.errors import InputError
 from lightball.oracles import MinibatchOracle, Sampling
 from lightball.rules import canonical, schedules
 from lightball.studies.runs import Chunk, Measure, Outcome, Run
@@ -44,6 +46,24 @@ class BatchTrainer:
         if self.settings.compile != "auto":
             return self.settings.compile == "on"
         return compiler_available() and self.footprint.worth_compiling(num_runs * self.num_steps)
+
+    def seconds_per_run(self, width: int) -> float:
+        """What one run takes in a chunk of ``width``, not compiled: a few steps and an evaluation, measured.
+
+        Raises:
+            InputError: the untrained model's loss over the training data is not finite.
+        """
+        hyper = canonical(torch.full((width,), 1e-3), torch.zeros(width))
+        ensemble = Ensemble(self.oracle, range(width), hyper, stepper=self._stepper(None))
+        if not ensemble.measure(self.oracle.loss).isfinite().all():
+            raise InputError(
+                "the untrained model's training loss is not finite: look at the inputs, the targets and the loss"
+            )
+        ensemble.advance(1)  # traces
+        steps = min(3, self.oracle.steps_per_epoch)
+        step = timed(lambda: ensemble.advance(steps)) / steps
+        evaluation = timed(lambda: ensemble.measure(self.oracle.loss).cpu())
+        return (self.num_steps * step + (self.settings.epochs + 2) * evaluation) / width
 
     def train(self, chunk: Chunk) -> list[Outcome]:
         """The outcomes of the chunk's runs, in order."""
@@ -95,3 +115,13 @@ class BatchTrainer:
             "validation_accuracy": metric(self.workload.validation),
             "test_accuracy": metric(self.workload.test),
         }
+
+
+def timed(action: Callable[[], object], repeats: int = 3) -> float:
+    """The fastest of some calls, in seconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -72,7 +72,9 @@ def check(workload: object) -> Workload:
         InputError: one line that says which part does not fit and what is required.
     """
     if not isinstance(workload, Workload):
-        raise InputError(f"the task is a {type(workload).__name__}, but must be a lightball.Workload: return Workload(...)")
+        raise InputError(
+            f"the task is a {type(workload).__name__}, but must be a lightball.Workload: return Workload(...)"
+        )
     for split in ("train", "validation", "test"):
         _check_data(split, getattr(workload, split))
     model = build(workload.model, seed=0)
@@ -138,7 +140,7 @@ def _check_loss(workload: Workload, model: nn.Module, few: Data) -> None:
             f"the untrained model's loss is {loss.mean():g} on two training examples, but must be finite: "
             "look at the inputs, the targets and the initial weights"
         )
-    loss.sum().backward()
+    torch.autograd.backward(loss.sum())
     for name, p in model.named_parameters():
         if p.grad is not None and not p.grad.isfinite().all():
             raise InputError(f"the gradient of '{name}' is not finite at the initial weights: look at the loss there")

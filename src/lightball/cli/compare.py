@@ -1,0 +1,120 @@
+"""``lightball compare``: options in, plan, progress and verdict out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lightball.cli.lists import Floats, Ints
+
+if TYPE_CHECKING:
+    from lightball.studies import Plan
+
+
+@click.command(short_help="Train a task with and without momentum, and give a verdict.")
+@click.argument("task")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file of options; flags win.")
+@click.option("--batch-sizes", type=Ints(), help="Comma-separated.  [default: 8,32,128,512]")
+@click.option(
+    "--lr",
+    type=Floats(),
+    help="Effective learning rates η to start from; SGDM runs at the torch rate "
+    "η(1 − β).  [default: 0.05,0.1,0.2,0.4,0.8,1.6]",
+)
+@click.option("--momentum", type=Floats(), help="β of SGDM, one or several.  [default: 0.9]")
+@click.option("--epochs", type=int, help="[default: 24]")
+@click.option("--stages", type=Ints(), help="Pairs after which a verdict is tried, at least 6.  [default: 16,32,64]")
+@click.option("--tuning-seeds", type=int, help="Seeds on which rates are chosen.  [default: 6]")
+@click.option(
+    "--margin-loss",
+    type=float,
+    help="Share of the decrease in training loss that does not matter.  [default: 0.01]",
+)
+@click.option("--margin-accuracy", type=float, help="Difference in accuracy that does not matter.  [default: 0.005]")
+@click.option(
+    "--select",
+    type=click.Choice(["train_loss", "validation_accuracy"]),
+    help="What rates are chosen by.  [default: train_loss]",
+)
+@click.option("--sampling", type=click.Choice(["shuffle", "iid"]), help="[default: shuffle]")
+@click.option("--drop-last/--keep-last", default=None, help="The incomplete last batch.  [default: drop-last]")
+@click.option("--weight-decay", type=float, help="[default: 0]")
+@click.option(
+    "--schedule", help="constant, cosine, linear, step:0.5,0.75:0.1, warmup:0.05+cosine.  [default: constant]"
+)
+@click.option("--max-extensions", type=int, help="How often each end of the grid may grow.  [default: 8]")
+@click.option("--compile", type=click.Choice(["auto", "on", "off"]), help="torch.compile the step.  [default: auto]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--workers", type=click.IntRange(min=1), help="CPU processes.  [default: one a core]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of results; the same command goes on from it.  [default: lightball-runs/TASK-HASH]",
+)
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
+@click.option("--quiet", is_flag=True, help="Print the verdict only.")
+def compare(
+    task: str,
+    config: Path | None,
+    device: str,
+    workers: int | None,
+    out: Path | None,
+    json_output: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Train TASK with SGD and with momentum SGD at matched effective learning rates, and say whether momentum helps.
+
+    TASK is digits, digits-conv, or your own file.py:function that returns a lightball.Workload. Both rules are tuned
+    on seeds of their own, then compared on fresh ones as pairs: same initial weights, same data order.
+
+    \b
+    Examples:
+      lightball compare digits
+      lightball compare digits --batch-sizes 8,32 --momentum 0.9,0.99 --json
+      lightball compare my_task.py:make_task --epochs 10 --out runs/mine
+    """
+    from lightball import studies
+    from lightball.cli.progress import Progress
+    from lightball.cli.text import plan_text, result_text, verdict_text
+    from lightball.studies.settings import make, read_toml
+
+    settings = make(read_toml(config) if config else {}, options)
+    silent = json_output or quiet
+    folders: list[Path] = []
+
+    def on_plan(plan: Plan, folder: Path) -> None:
+        folders.append(folder)
+        if not silent:
+            click.echo(plan_text(task, settings, plan, folder))
+
+    with Progress(enabled=not silent) as progress:
+        try:
+            result = studies.compare(
+                task,
+                out=out,
+                device=device,
+                workers=workers,
+                settings=settings,
+                observer=progress,
+                on_plan=on_plan,
+            )
+        except KeyboardInterrupt:
+            if folders:
+                command = shlex.join(["lightball", *sys.argv[1:]])
+                click.echo(
+                    f"lightball: interrupted; {progress.finished} are in {folders[0]}; go on with: {command}",
+                    err=True,
+                )
+                return 130
+            raise
+    if json_output:
+        click.echo(json.dumps(studies.as_json(result), indent=2))
+    else:
+        click.echo(verdict_text(result) if quiet else result_text(result))
+    return 0

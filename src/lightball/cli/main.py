@@ -1,0 +1,58 @@
+"""The ``lightball`` command: its subcommands, and how errors and Ctrl-C end it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from lightball import __version__
+from lightball.cli.compare import compare
+from lightball.cli.convert import convert
+from lightball.errors import InputError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="lightball")
+def lightball() -> None:
+    """Does your training run need momentum? Measure it, test it, and drop it when it doesn't.
+
+    \b
+    Examples:
+      lightball compare digits
+      lightball convert --lr 0.1 --momentum 0.9 --from torch --to sgd
+    """
+
+
+lightball.add_command(compare)
+lightball.add_command(convert)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; bad input is one line on standard error and exit code 2, Ctrl-C is 130."""
+    try:
+        status = lightball.main(args=arguments, prog_name="lightball", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return BAD_INPUT
+    except click.ClickException as error:
+        return _refuse(error.format_message())
+    except InputError as error:
+        return _refuse(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("lightball: interrupted", err=True)
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0
+
+
+def _refuse(message: str) -> int:
+    click.echo(f"lightball: {' '.join(message.split())}", err=True)
+    return BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())
