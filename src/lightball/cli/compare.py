@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,28 @@ if TYPE_CHECKING:
     from lightball.studies import Plan
 
 
+# Options that are no settings of a study, with a value of their type; the TOML file may hold them too.
+_OTHERS = {"device": "auto", "workers": 1, "out": "runs", "json": False, "quiet": False}
+
+
+def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> dict[str, Any]:
+    """The settings in the file; what else it holds becomes the default of its flag, so that flags win."""
+    from lightball.studies.settings import read_toml
+
+    values = read_toml(path, also=_OTHERS) if path else {}
+    context.default_map = {name: values.pop(name) for name in _OTHERS if name in values}
+    return values
+
+
 @click.command(short_help="Train a task with and without momentum, and give a verdict.")
 @click.argument("task")
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file of options; flags win.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    callback=_read_config,
+    help="TOML file of options by the same names; flags win.",
+)
 @click.option("--batch-sizes", type=Ints(), help="Comma-separated.  [default: 8,32,128,512]")
 @click.option(
     "--lr",
@@ -56,15 +75,15 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of results; the same command goes on from it.  [default: lightball-runs/TASK-HASH]",
 )
-@click.option("--json", "json_output", is_flag=True, help="Print one JSON object.")
+@click.option("--json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", is_flag=True, help="Print the verdict only.")
 def compare(
     task: str,
-    config: Path | None,
+    config: dict[str, Any],
     device: str,
     workers: int | None,
     out: Path | None,
-    json_output: bool,
+    json: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -82,10 +101,10 @@ def compare(
     from lightball import studies
     from lightball.cli.progress import Progress
     from lightball.cli.text import plan_text, result_text, verdict_text
-    from lightball.studies.settings import make, read_toml
+    from lightball.studies.settings import make
 
-    settings = make(read_toml(config) if config else {}, options)
-    silent = json_output or quiet
+    settings = make(config, options)
+    silent = json or quiet
     folders: list[Path] = []
 
     def on_plan(plan: Plan, folder: Path) -> None:
@@ -108,13 +127,13 @@ def compare(
             if folders:
                 command = shlex.join(["lightball", *sys.argv[1:]])
                 click.echo(
-                    f"lightball: interrupted; {progress.finished} are in {folders[0]}; go on with: {command}",
+                    f"lightball: interrupted; {progress.finished} in {folders[0]}; go on with: {command}",
                     err=True,
                 )
                 return 130
             raise
-    if json_output:
-        click.echo(json.dumps(studies.as_json(result), indent=2))
+    if json:
+        click.echo(dumps(studies.as_json(result), indent=2))
     else:
         click.echo(verdict_text(result) if quiet else result_text(result))
     return 0

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from pathlib import Path
 
 from lightball.stats import Verdict
 from lightball.studies.plan import Plan, in_words
-from lightball.studies.result import Arm, BatchResult, Judged, Pairing, Result
+from lightball.studies.result import Arm, BatchResult, Judged, Pairing, Result, Span
 from lightball.studies.settings import Settings
 
+WIDTH = 80
+_PREDICATES = {
+    Verdict.NO_VALUE: "has no value",
+    Verdict.HELPS: "helps",
+    Verdict.HURTS: "hurts",
+    Verdict.UNDECIDED: "is undecided",
+}
 MEASURES: dict[Judged, str] = {"train_loss": "training loss", "test_accuracy": "test accuracy"}
 
 
@@ -22,13 +31,14 @@ def plan_text(task: str, settings: Settings, plan: Plan, folder: Path) -> str:
     lines = [
         f"Does {task} need momentum? SGD against SGDM with β = {_listed(settings.momentum)}",
         f"  batch sizes    {sizes}; {settings.epochs} epochs",
-        f"  effective lr   {len(settings.lr)} from {settings.lr[0]:g} to {settings.lr[-1]:g}; the grid grows where needed",
+        f"  effective lr   {len(settings.lr)} from {settings.lr[0]:g} to {settings.lr[-1]:g}; "
+        "the grid grows where needed",
         f"  runs           {fewest:,} to {most:,}, at least {plan.steps:,} steps in all",
         f"  time           about {low} to {high} on {workers}{', steps being compiled' if compiled else ''}",
         f"  results in     {folder}",
         "",
     ]
-    return "\n".join(lines)
+    return "\n".join(_wrapped(line, indent=17) for line in lines)
 
 
 def result_text(result: Result) -> str:
@@ -49,7 +59,7 @@ def result_text(result: Result) -> str:
 
 def verdict_text(result: Result) -> str:
     """The line in sum, for each measure."""
-    return "\n".join(f"{name.capitalize()}: {_span_text(result, m)}." for m, name in MEASURES.items())
+    return "\n".join(_wrapped(f"{name.capitalize()}: {_span_text(result, m)}.") for m, name in MEASURES.items())
 
 
 def _span_text(result: Result, measure: Judged) -> str:
@@ -59,19 +69,27 @@ def _span_text(result: Result, measure: Judged) -> str:
         parts.append(f"has no value up to batch size {span.no_value_up_to}")
     if span.helps_from is not None:
         parts.append(f"helps from {span.helps_from} on")
-    others = [
-        f"{p.verdict(measure)} at {b.batch_size}"
-        for b in result.batches
-        for p in b.pairings
-        if p.verdict(measure) in (Verdict.HURTS, Verdict.UNDECIDED)
-    ]
-    return "momentum " + ", ".join([*parts, *others]) if parts or others else "no clear pattern"
+    several = len(result.settings.momentum) > 1
+    for batch in result.batches:
+        for pairing in batch.pairings:
+            verdict = pairing.verdict(measure)
+            if not _within(span, batch.batch_size, verdict):
+                rule = f" with β = {pairing.arm.momentum:g}" if several else ""
+                parts.append(f"{_PREDICATES[verdict]} at {batch.batch_size}{rule}")
+    return "momentum " + ", ".join(parts)
+
+
+def _within(span: Span, batch_size: int, verdict: Verdict) -> bool:
+    """Whether the span says it already."""
+    if verdict is Verdict.NO_VALUE:
+        return span.no_value_up_to is not None and batch_size <= span.no_value_up_to
+    return verdict is Verdict.HELPS and span.helps_from is not None and batch_size >= span.helps_from
 
 
 def _header() -> str:
     return (
-        f"{'batch':>6} {'β':>5} {'SGD η':>7} {'SGDM η':>7} {'SGD':>8} {'SGDM':>8} "
-        f"{'value of momentum':>22} {'verdict':>10}"
+        f"{'batch':>6} {'β':>6} {'SGD η':>7} {'SGDM η':>7} {'SGD':>7} {'SGDM':>7} "
+        f"{'value of momentum':>24} {'verdict':>9}"
     )
 
 
@@ -87,8 +105,8 @@ def _row(batch: BatchResult, pairing: Pairing, measure: Judged) -> str:
         i = decision.interval
         value = f"{_signed(i.mean, measure)} ({_signed(i.low, measure)}, {_signed(i.high, measure)})"
     return (
-        f"{batch.batch_size:>6} {arm.momentum:>5g} {_rate(batch.sgd):>7} {_rate(arm):>7} "
-        f"{_value(batch.sgd, measure):>8} {_value(arm, measure):>8} {value:>22} {pairing.verdict(measure)!s:>10}"
+        f"{batch.batch_size:>6} {arm.momentum:>6g} {_rate(batch.sgd):>7} {_rate(arm):>7} "
+        f"{_value(batch.sgd, measure):>7} {_value(arm, measure):>7} {value:>24} {pairing.verdict(measure)!s:>9}"
     )
 
 
@@ -113,13 +131,13 @@ def _notes(result: Result) -> list[str]:
                 for m, d in pairing.decisions.items()
                 if d.verdict is Verdict.UNDECIDED and d.pairs_needed
             ]
-            if pairing.speed and pairing.loss_ratio:
+            if pairing.speed and pairing.loss_ratio and math.isfinite(pairing.loss_ratio):
                 s = pairing.speed
                 notes.append(
                     f"batch {batch.batch_size}, β {pairing.arm.momentum:g}: SGD's loss is {pairing.loss_ratio:.3g} × "
                     f"SGDM's; {s.level:.2g} after {s.sgd:.1f} and {s.sgdm:.1f} epochs"
                 )
-    return [*notes, ""] if notes else []
+    return [*map(_wrapped, notes), ""] if notes else []
 
 
 def _rule(arm: Arm) -> str:
@@ -127,18 +145,35 @@ def _rule(arm: Arm) -> str:
 
 
 def _rate(arm: Arm) -> str:
-    return "–" if arm.effective_lr is None else f"{arm.effective_lr:.3g}"
+    if arm.effective_lr is None:
+        return "–"
+    return f"{arm.effective_lr:.3g}" if arm.effective_lr >= 1e-3 else f"{arm.effective_lr:.1e}"
 
 
 def _value(arm: Arm, measure: Judged) -> str:
     value = getattr(arm, measure)
     if value is None:
         return "–"
-    return f"{value:.4f}" if measure == "train_loss" else f"{100 * value:.2f} %"
+    return _fitted(value, 4, 7) if measure == "train_loss" else f"{_fitted(100 * value, 2, 5)} %"
 
 
 def _signed(value: float, measure: Judged) -> str:
-    return f"{value:+.3f}" if measure == "train_loss" else f"{100 * value:+.2f}"
+    """A difference, or one in percentage points, in 6 characters."""
+    return _fitted(value, 3, 6, "+") if measure == "train_loss" else _fitted(100 * value, 2, 6, "+")
+
+
+def _fitted(value: float, decimals: int, width: int, sign: str = "-") -> str:
+    """A number of ``width`` characters: fewer decimals where it is large, an exponent where it would not show."""
+    fixed = [f"{value:{sign}.{d}f}" for d in range(decimals, -1, -1)]
+    exponents = [f"{value:{sign}.{d}e}" for d in (1, 0)]
+    shows = value == 0 or abs(value) >= 0.5 * 10**-decimals
+    candidates = [*fixed, *exponents] if shows else [*exponents, fixed[-1]]
+    return next((text for text in candidates if len(text) <= width), candidates[-1])
+
+
+def _wrapped(line: str, indent: int = 2) -> str:
+    """Longer lines go on below, indented; a path stays in one piece, for it is copied from here."""
+    return textwrap.fill(line, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _listed(values: tuple[float, ...]) -> str:

@@ -57,8 +57,9 @@ class Ensemble:
         self.step = 0
         self.x: Tensors = oracle.init(self.seeds)
         self.states: States = {name: kernel.init(p) for name, p in self.x.items()}
-        device = next(iter(self.x.values())).device
-        self.hyper = _on(device, hyper, len(self.seeds))
+        some = next(iter(self.x.values()))
+        device = some.device
+        self.hyper = _like(some, hyper)
         self.rows: Int[Tensor, "active"] = torch.arange(len(self.seeds), device=device)
         self.failed_at: Int[Tensor, "replica"] = torch.full((len(self.seeds),), -1, device=device)
         self._stream = oracle.stream(self.seeds)
@@ -105,9 +106,12 @@ class Ensemble:
         self._stream = self.oracle.stream([self.seeds[i] for i in self.rows.tolist()])
 
 
-def _on(device: torch.device, hyper: Hyperparameters, num_replicas: int) -> Hyperparameters:
-    """Tensors on the device; the learning rate always one, since a number would be traced anew at every change."""
-    moved = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in vars(hyper).items()}
+def _like(x: Tensor, hyper: Hyperparameters) -> Hyperparameters:
+    """Tensors on the device of x; the learning rate always one, since a number would be traced anew at every change.
+
+    It gets the dtype of x, so that a number is not rounded to float32 on its way to a float64 model.
+    """
+    moved = {name: v.to(x.device) if isinstance(v, Tensor) else v for name, v in vars(hyper).items()}
     if not isinstance(hyper.lr, Tensor):
-        moved["lr"] = torch.full((num_replicas,), hyper.lr, device=device)
+        moved["lr"] = x.new_full((len(x),), hyper.lr)
     return Hyperparameters(**moved)

@@ -12,7 +12,7 @@ from lightball.oracles import Oracle
 from lightball.rules import canonical, kernel
 
 # Of a core's caches: a wider chunk hides the overhead of calls no better, and spills.
-_CPU_BYTES = 16 * 2**20
+_CPU_BYTES = 20 * 2**20
 # Of a GPU's memory.
 _CUDA_SHARE = 1 / 8
 _WIDEST_ON_CPU = 28

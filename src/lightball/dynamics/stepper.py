@@ -87,7 +87,8 @@ def _tensors(hyper: Hyperparameters) -> tuple[Tensor, ...]:
 
 
 def _constants(hyper: Hyperparameters) -> tuple[object, ...]:
-    return tuple(None if isinstance(value, Tensor) else value for value in vars(hyper).values())
+    """What a program is made for: the numbers themselves, and of tensors what they are made of."""
+    return tuple(value.dtype if isinstance(value, Tensor) else value for value in vars(hyper).values())
 
 
 def _no_guards(guards: list[Any]) -> list[bool]:

@@ -54,8 +54,9 @@ def check_vectorisable(model: nn.Module, inputs: Shaped[Tensor, "example ..."]) 
 
     Raises:
         InputError: BatchNorm (its running statistics are shared by the replicas and change in the forward pass),
-            active dropout (no generator for each replica), or anything that ``torch.func.vmap`` cannot batch, such
-            as control flow that depends on values. The message names the module.
+            active dropout (no generator for each replica), other buffers that change in the forward pass, or anything
+            that ``torch.func.vmap`` cannot batch, such as control flow that depends on values. The message names the
+            module.
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats and module.training:
@@ -69,10 +70,11 @@ def check_vectorisable(model: nn.Module, inputs: Shaped[Tensor, "example ..."]) 
                 "trained at once: set p=0, or use weight decay instead"
             )
     trainable = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    pair = {name: p.expand(2, *p.shape) for name, p in trainable.items()}
-    with _entered(model) as path:
+    pair = {name: p.expand(2, *p.shape).requires_grad_() for name, p in trainable.items()}
+    with _entered(model) as path, _buffers_kept(model), torch.enable_grad():
         try:
-            batched_outputs(model, pair, inputs.expand(2, *inputs.shape))
+            outputs = batched_outputs(model, pair, inputs.expand(2, *inputs.shape))
+            torch.autograd.grad(outputs.sum(), list(pair.values()), materialize_grads=True)
         except Exception as error:  # the user's own code runs here: anything can be raised
             name = path[-1] if path else ""
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -95,6 +97,30 @@ def _entered(model: nn.Module) -> Iterator[list[str]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Buffers are put back as they were, and one that had changed is refused unless there is an error already."""
+    before = [
+        (path, module, name, buffer, buffer.clone())
+        for path, module in model.named_modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    changed = []
+    try:
+        yield
+    finally:
+        for path, module, name, buffer, value in before:
+            if module._buffers[name] is not buffer or not torch.equal(buffer, value):
+                module._buffers[name] = buffer.copy_(value)
+                changed.append((path, module, name))
+    for path, module, name in changed:
+        raise InputError(
+            f"module '{path or 'model'}' ({type(module).__name__}) changes its buffer '{name}' in the forward pass, "
+            "which many models trained at once cannot share: take it out of the forward pass"
+        )
 
 
 def stack_parameters(models: list[nn.Module], device: torch.device) -> Tensors:

@@ -92,7 +92,8 @@ class MinibatchOracle:
             outputs = batched_outputs(self.model, leaves, self.inputs[sample])
             losses = batched_loss(self.loss_fn, outputs, self.targets[sample])
             # Replicas do not meet, so the gradient of the sum holds the gradient of each.
-            gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
+            # That of a parameter which is not used is 0, where torch.optim.SGD would skip it.
+            gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
         return losses.detach(), dict(zip(leaves, gradients, strict=True))
 
     def loss(self, x: Tensors) -> Float[Tensor, "replica"]:

@@ -44,7 +44,7 @@ class Oracle(Protocol):
         ...
 
     def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
-        """The loss on the sample and its gradient, for each replica; no side effects."""
+        """The loss on the sample and its gradient, for each replica; no side effects, no memory shared with ``x``."""
         ...
 
     def loss(self, x: Tensors) -> Float[Tensor, "replica"]:

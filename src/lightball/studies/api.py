@@ -69,8 +69,8 @@ def compare(
             ``lightball-runs/<task>-<hash of the settings>``.
         device: ``auto``, ``cpu``, ``cuda`` or a torch device.
         workers: processes of one thread on the CPU; default as many as there are cores.
-        settings: all options at once, or
-        **options: single fields of :class:`Settings`, such as ``batch_sizes=(8, 32)``.
+        settings: all options at once; default ``Settings()``.
+        **options: single fields of :class:`Settings`, such as ``batch_sizes=(8, 32)``, which win.
         observer, on_plan: told about progress, and about the plan before anything runs.
 
     Returns:
@@ -83,10 +83,10 @@ def compare(
     :func:`lightball.stats.decide`.
     """
     start = time.perf_counter()
-    settings = settings or make(options)
+    settings = make(asdict(settings or Settings()), options)
     device = choose_device(device)
     num_workers = choose_workers(workers, device)
-    workload = check(task) if isinstance(task, Workload) else load(task)
+    workload = load(task) if isinstance(task, str) else check(task)
     trainers = Trainers(workload, settings, device)
     about = _about(workload, settings, device)
     folder = Path(out) if out is not None else Path("lightball-runs") / f"{workload.name}-{hash_of(about['basis'])[:8]}"

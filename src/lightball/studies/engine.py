@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -43,14 +44,16 @@ class Trainers:
 
 
 class InProcess:
-    """Computes in this process, one chunk after the other."""
+    """Computes in this process, one chunk after the other, with one thread: bit for bit what a worker computes."""
 
     def __init__(self, trainers: Trainers) -> None:
         self._trainers = trainers
 
     def compute(self, chunks: Sequence[Chunk]) -> Iterator[Finished]:
         for chunk in chunks:
-            yield chunk, self._trainers[chunk.batch_size].train(chunk)
+            with one_thread():
+                outcomes = self._trainers[chunk.batch_size].train(chunk)
+            yield chunk, outcomes
 
     def close(self) -> None:
         pass
@@ -82,6 +85,17 @@ class Workers:
         self._pool.shutdown(wait=True, kill_workers=True)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As in a worker process: torch computes with one thread inside, and with as many as before after it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def choose_device(name: str) -> str:
     """``auto`` is the GPU if torch sees one.
 
@@ -101,6 +115,8 @@ def choose_device(name: str) -> str:
 def choose_workers(requested: int | None, device: str) -> int:
     """As many as there are cores to run on; one on a GPU, where more would only compete."""
     if requested is not None:
+        if requested < 1:
+            raise InputError(f"workers is {requested}, but must be a whole number from 1 up")
         return requested
     if device != "cpu":
         return 1

@@ -87,8 +87,9 @@ def _pairing(
         name: decide(differences(sgd, sgdm, name), margins[name], settings.family_size, settings.decision_stages)
         for name in JUDGED
     }
-    logs = [np.log([o.score("train_loss") for o in runs]) for runs in (sgd, sgdm)]
-    ratio = float(np.exp(np.mean(logs[0] - logs[1])))
+    with np.errstate(divide="ignore", invalid="ignore"):  # no ratio where a loss is not above 0
+        logs = [np.log([o.score("train_loss") for o in runs]) for runs in (sgd, sgdm)]
+        ratio = float(np.exp(np.mean(logs[0] - logs[1])))
     curves = [_mean_curve(runs) for runs in (sgd, sgdm)]
     level = max(curve[-1] for curve in curves)
     return Pairing(arm, decisions, ratio, Speed(float(level), *(epochs_to(curve, level) for curve in curves)))

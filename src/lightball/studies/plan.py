@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-import torch
-
-from lightball.studies.engine import Trainers
+from lightball.studies.engine import Trainers, one_thread
 from lightball.studies.settings import Settings
 
 
@@ -76,7 +72,7 @@ def make_plan(settings: Settings, trainers: Trainers, num_workers: int) -> Plan:
         trainer = trainers[batch_size]
         compiled = trainer.compiles(tuning_runs + fewest)
         width = trainer.footprint.width
-        with _one_thread():
+        with one_thread():
             seconds = trainer.seconds_per_run(width)
         batches.append(BatchPlan(batch_size, trainer.num_steps, width, compiled, tuning_runs, (fewest, most), seconds))
     return Plan(tuple(batches), num_workers)
@@ -87,14 +83,3 @@ def in_words(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, math.ceil(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """As in a worker process."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        return not self.final["train_loss"] < self.untrained["train_loss"]
+        return not -math.inf < self.final["train_loss"] < self.untrained["train_loss"]
 
     def score(self, measure: Measure) -> float:
         """The final value; a failed run scores what the untrained model does."""

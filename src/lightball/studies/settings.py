@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from lightball.errors import InputError
@@ -63,16 +64,16 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check_type(field.name, getattr(self, field.name), field.default)
+            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name), field.default))
         for name in ("batch_sizes", "lr", "momentum"):
             object.__setattr__(self, name, tuple(sorted(set(_nonempty(name, getattr(self, name))))))
         _require(all(b >= 1 for b in self.batch_sizes), "batch-sizes", self.batch_sizes, "whole numbers from 1 up")
         _require(all(0 < r < math.inf for r in self.lr), "lr", self.lr, "finite effective learning rates above 0")
         _require(
-            all(0 <= b < 1 for b in self.momentum),
+            all(0 < b < 1 for b in self.momentum),
             "momentum",
             self.momentum,
-            "numbers from 0 to below 1, such as 0.9",
+            "numbers above 0 and below 1, such as 0.9 (0 is SGD itself, which always runs)",
         )
         for name in ("epochs", "tuning_seeds"):
             _require(getattr(self, name) >= 1, _flag(name), getattr(self, name), "a whole number from 1 up")
@@ -100,11 +101,14 @@ class Settings:
         return len(self.batch_sizes) * len(self.momentum) * 2
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, also: Mapping[str, object] = MappingProxyType({})) -> dict[str, Any]:
     """The settings of a TOML file, by field name; keys may be written with - or _.
 
+    ``also`` has the keys that the file may hold besides, each with a value of the type that it must have.
+
     Raises:
-        InputError: no such file, not TOML, or a key that is not a setting.
+        InputError: no such file, not TOML, a key that is neither a setting nor in ``also``, or a value of ``also``
+            that has the wrong type.
     """
     try:
         text = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -112,7 +116,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read the settings file {str(path)!r}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"the settings file {str(path)!r} is not TOML: {error}") from error
-    return {_field(key, path): tuple(value) if isinstance(value, list) else value for key, value in text.items()}
+    values = {_field(key, path, also): tuple(v) if isinstance(v, list) else v for key, v in text.items()}
+    return {name: _typed(name, v, also[name]) if name in also else v for name, v in values.items()}
 
 
 def make(*sources: Mapping[str, Any]) -> Settings:
@@ -129,8 +134,8 @@ def make(*sources: Mapping[str, Any]) -> Settings:
     return Settings(**values)
 
 
-def _field(key: str, path: Path | None) -> str:
-    names = [field.name for field in fields(Settings)]
+def _field(key: str, path: Path | None, also: Collection[str] = ()) -> str:
+    names = [*(field.name for field in fields(Settings)), *also]
     name = key.replace("-", "_")
     if name not in names:
         where = f" in {str(path)!r}" if path else ""
@@ -138,16 +143,21 @@ def _field(key: str, path: Path | None) -> str:
     return name
 
 
-def _check_type(name: str, value: object, default: object) -> None:
-    """Every value has the type of its default (a whole number may stand for a float)."""
-    values, defaults = (value, default) if isinstance(default, tuple) else ((value,), (default,))
-    if not isinstance(values, tuple | list):
-        raise InputError(f"{_flag(name)} is {value!r}, but must be a list")
-    kind = type(defaults[0])
-    allowed = (int, float) if kind is float else kind
-    for v in values:
-        if not isinstance(v, allowed) or (isinstance(v, bool) and kind is not bool):
-            raise InputError(f"{_flag(name)} is {v!r}, but must be of type {kind.__name__}")
+def _typed(name: str, value: object, default: object) -> object:
+    """The value in the type of its default: a list becomes a tuple, and a whole number may stand for a float.
+
+    Equal settings are then equal in every byte, and so are the keys of what was computed with them.
+    """
+    if isinstance(default, tuple):
+        if not isinstance(value, tuple | list):
+            raise InputError(f"{_flag(name)} is {value!r}, but must be a list")
+        return tuple(_typed(name, v, default[0]) for v in value)
+    kind = type(default)
+    if isinstance(value, int) and not isinstance(value, bool) and kind is float:
+        return float(value)
+    if type(value) is not kind:
+        raise InputError(f"{_flag(name)} is {value!r}, but must be of type {kind.__name__}")
+    return value
 
 
 def _nonempty(name: str, value: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ def load(task: str) -> Workload:
 def _call(path: Path, function: str) -> object:
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}: give the path of a Python file, as my_task.py:make_task")
-    # Registered under its own name, so that classes of the file can be found again; removed if it does not load.
+    # Registered under its own name, so that classes of the file can be found again.
     name = f"lightball_task_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -54,7 +54,7 @@ def _call(path: Path, function: str) -> object:
         return make()
     except InputError:
         raise
-    except Exception as error:  # the user's own code runs here: anything can be raised
+    except (Exception, SystemExit) as error:  # the user's own code runs here: anything can be raised
         where = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{path.name}:{function} fails with {where} (run the file in Python to see where)") from error
     finally:

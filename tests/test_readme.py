@@ -1,0 +1,58 @@
+"""Every block of the README runs, and what it quotes is what is printed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+TASK = next(code for language, code in BLOCKS if "def make_task" in code)
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def _commands() -> list[str]:
+    return [line.split("#")[0].strip() for language, code in BLOCKS if language == "sh" for line in code.splitlines()]
+
+
+@pytest.mark.parametrize("command", [c for c in _commands() if c.startswith("lightball")])
+def test_shell_block_runs(command: str, tmp_path: Path) -> None:
+    (tmp_path / "my_task.py").write_text(TASK, encoding="utf-8")
+    done = _run([sys.executable, "-m", *command.split()], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in _commands() if c.startswith("make")])
+def test_make_target_exists(command: str) -> None:
+    done = _run(["make", "--dry-run", *command.split()[1:]], ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("code", [code for language, code in BLOCKS if language == "python" and code != TASK])
+def test_python_block_runs(code: str, tmp_path: Path) -> None:
+    (tmp_path / "block.py").write_text(code, encoding="utf-8")
+    done = _run([sys.executable, "block.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_no_command_is_left_out() -> None:
+    assert {c.split()[0] for c in _commands()} == {"make", "lightball"}
+    assert {language for language, _ in BLOCKS} == {"sh", "python", "text"}
+
+
+def test_files_named_in_the_readme_exist() -> None:
+    named = set(re.findall(r"`((?:tests|benchmarks)/[\w/.]*)`", README)) | set(
+        re.findall(r"python (benchmarks/\S+?)`", README)
+    )
+    assert named
+    assert not [name for name in named if not (ROOT / name).exists()]
