@@ -159,7 +159,9 @@ def _value(arm: Arm, measure: Judged) -> str:
 
 def _signed(value: float, measure: Judged) -> str:
     """A difference, or one in percentage points, in 6 characters."""
-    return _fitted(value, 3, 6, "+") if measure == "train_loss" else _fitted(100 * value, 2, 6, "+")
+    if measure == "train_loss":
+        return _fitted(value, 3, 6, "+")
+    return _fitted(round(100 * value, 2) + 0.0, 2, 6, "+")  # + 0.0: a rounded −0 is 0
 
 
 def _fitted(value: float, decimals: int, width: int, sign: str = "-") -> str:

@@ -50,6 +50,10 @@ class Ensemble:
                     f"{name} has shape {tuple(value.shape)}, but there are {len(self.seeds)} replicas: give a number "
                     f"for all of them or a tensor of shape ({len(self.seeds)},)"
                 )
+        if stepper is not None and stepper.oracle is not oracle:
+            raise InputError(
+                "the stepper belongs to another oracle: share one only between ensembles of the same oracle"
+            )
         kernel.validate(hyper)
         self.oracle = oracle
         self.schedule = schedule or constant()

@@ -74,6 +74,8 @@ def check_vectorisable(model: nn.Module, inputs: Shaped[Tensor, "example ..."]) 
     with _entered(model) as path, _buffers_kept(model), torch.enable_grad():
         try:
             outputs = batched_outputs(model, pair, inputs.expand(2, *inputs.shape))
+            if not isinstance(outputs, Tensor):
+                raise TypeError(f"its output is a {type(outputs).__name__}, but must be one tensor")
             torch.autograd.grad(outputs.sum(), list(pair.values()), materialize_grads=True)
         except Exception as error:  # the user's own code runs here: anything can be raised
             name = path[-1] if path else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -89,10 +90,10 @@ def compare(
     workload = load(task) if isinstance(task, str) else check(task)
     trainers = Trainers(workload, settings, device)
     about = _about(workload, settings, device)
-    folder = Path(out) if out is not None else Path("lightball-runs") / f"{workload.name}-{hash_of(about['basis'])[:8]}"
+    folder = Path(out) if out is not None else _default_folder(workload.name, about)
     store = Store(folder, about)
-    store.prepare()
     plan = make_plan(settings, trainers, num_workers)
+    store.prepare()
     store.save_json("plan.json", {**about, "plan": plan.as_json()})
     if on_plan:
         on_plan(plan, folder)
@@ -106,6 +107,11 @@ def compare(
     result = Result(workload.name, settings, batches, seconds, study.computed, study.reused, str(folder))
     store.save_json("result.json", as_json(result))
     return result
+
+
+def _default_folder(name: str, about: dict[str, Any]) -> Path:
+    plain = re.sub(r"[^\w.-]+", "-", name)  # a name is free text, a folder is not
+    return Path("lightball-runs") / f"{plain}-{hash_of(about['basis'])[:8]}"
 
 
 def _about(workload: Workload, settings: Settings, device: str) -> dict[str, Any]:

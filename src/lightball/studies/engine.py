@@ -104,6 +104,8 @@ def choose_device(name: str) -> str:
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"device is {name!r}, but must be auto, cpu, cuda, or one GPU such as cuda:1")
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:

@@ -17,7 +17,7 @@ BUNDLED: dict[str, Callable[[], Workload]] = {"digits": digits, "digits-conv": d
 def load(task: str) -> Workload:
     """The checked workload called ``task``: a bundled name, or ``path/to/file.py:function`` that returns one.
 
-    A task file is the user's own code and runs as such; its folder is importable while it loads.
+    A task file is the user's own code and runs as such; its folder is importable from then on.
 
     Raises:
         InputError: no such name, file or function, the function fails, or what it returns cannot be trained.
@@ -42,7 +42,9 @@ def _call(path: Path, function: str) -> object:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:  # as when Python runs the file: what lies beside it can be imported, later too
+        sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
         make = getattr(module, function, None)
@@ -57,5 +59,3 @@ def _call(path: Path, function: str) -> object:
     except (Exception, SystemExit) as error:  # the user's own code runs here: anything can be raised
         where = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{path.name}:{function} fails with {where} (run the file in Python to see where)") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
