@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightball.dynamics import Ensemble, Stepper
+from lightball.errors import InputError
 from lightball.oracles import GaussianQuadratic, MinibatchOracle, Sampling
 from lightball.rules import canonical
 
@@ -29,6 +30,7 @@ class Spy:
     """A stepper that notes how many replicas each call moves."""
 
     def __init__(self, oracle: MinibatchOracle | GaussianQuadratic) -> None:
+        self.oracle = oracle
         self.stepper = Stepper(oracle)
         self.widths: list[int] = []
 
@@ -111,3 +113,10 @@ def test_a_measurement_has_a_row_for_every_replica_in_order() -> None:
     assert ensemble.rows.tolist() == [1]
     assert torch.equal(positions[1], ensemble.x["x"][0])
     assert positions[[0, 2]].isnan().all()
+
+
+def test_a_stepper_of_another_oracle_is_refused() -> None:
+    one = GaussianQuadratic(torch.ones(2), 0.1, torch.ones(2))
+    other = GaussianQuadratic(2 * torch.ones(2), 0.1, torch.ones(2))
+    with pytest.raises(InputError, match="the stepper belongs to another oracle"):
+        Ensemble(one, [0], canonical(0.1), stepper=Stepper(other))

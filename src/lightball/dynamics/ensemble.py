@@ -89,7 +89,8 @@ class Ensemble:
         return everywhere
 
     def _one_step(self, k: int) -> Float[Tensor, "active"]:
-        hyper = replace(self.hyper, lr=self.hyper.lr * self.schedule(k))
+        factor = self.schedule(k)
+        hyper = self.hyper if factor == 1.0 else replace(self.hyper, lr=self.hyper.lr * factor)
         return self.stepper(self.x, self.states, self._stream(k), hyper)
 
     def _mark_failed(self, losses: Float[Tensor, "step active"]) -> None:

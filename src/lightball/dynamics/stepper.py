@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_structure, tree_unflatten
 
 from lightball.dynamics.graph import untranspose_products
 from lightball.rules import Hyperparameters, State, kernel
@@ -31,8 +32,8 @@ class Stepper:
     """Moves replicas of an oracle by one step of the update rule, in place.
 
     The first call with new shapes traces oracle and kernel into one graph without autograd or vmap (0.1 to 0.3 s);
-    with ``compile_width`` the graph of that many replicas is also compiled (5 to 12 s where the cache of
-    ``torch.compile`` is cold). Shapes and memory layouts are then fixed: parameters and state must be contiguous.
+    with ``compile_width`` the graph of that many replicas is also compiled by torch's inductor (some seconds where its
+    cache is cold). Shapes and memory layouts are then fixed: parameters and state must be contiguous.
 
     Share one stepper between ensembles of the same oracle.
     """
@@ -40,29 +41,30 @@ class Stepper:
     def __init__(self, oracle: Oracle, compile_width: int | None = None) -> None:
         self.oracle = oracle
         self.compile_width = compile_width
-        self._programs: dict[Any, Callable[..., Tensor]] = {}
+        self._programs: dict[Any, Callable[..., Sequence[Tensor]]] = {}
 
     @torch.no_grad()
     def __call__(self, x: Tensors, states: States, sample: Tensor, hyper: Hyperparameters) -> Float[Tensor, "replica"]:
         """Replace ``x`` and ``states`` by their values after one step; returns the loss on the sample before it."""
         key = (sample.shape, *_constants(hyper))
         if key not in self._programs:
-            program: Callable[..., Tensor] = trace(self.oracle, x, states, sample, hyper)
-            if sample.shape[0] == self.compile_width:
-                # Nothing changes between calls but values, and checking that costs as much as a small step.
-                program = torch.compile(program, fullgraph=True, options={"guard_filter_fn": _no_guards})
-            self._programs[key] = program
-        return self._programs[key](x, states, sample, *_tensors(hyper))
+            graph = trace(self.oracle, x, states, sample, hyper)
+            compiles = sample.shape[0] == self.compile_width
+            self._programs[key] = _compiled(graph, leaves(x, states, sample, hyper)) if compiles else graph
+        return self._programs[key](*leaves(x, states, sample, hyper))[0]
 
 
 def trace(oracle: Oracle, x: Tensors, states: States, sample: Tensor, hyper: Hyperparameters) -> fx.GraphModule:
-    """The graph of one step at these shapes: (x, states, sample, *tensor hyperparameters) → losses.
+    """The graph of one step at these shapes: (sample, *x, *states, *tensor hyperparameters) → (losses,).
 
-    Hyperparameters that are numbers are constants of the graph. Nothing that is passed is changed.
+    It writes into ``x`` and ``states``; hyperparameters that are numbers are constants of it. Nothing that is passed
+    here is changed.
     """
     names = _tensor_names(hyper)
+    structure = tree_structure((sample, x, states, _tensors(hyper)))
 
-    def step(x: Tensors, states: States, sample: Tensor, *values: Tensor) -> Tensor:
+    def step(*inputs: Tensor) -> tuple[Tensor]:
+        sample, x, states, values = tree_unflatten(inputs, structure)
         at = Hyperparameters(**{**vars(hyper), **dict(zip(names, values, strict=True))})
         losses, gradients = oracle.noisy_gradient(x, sample)
         for name, gradient in gradients.items():
@@ -70,12 +72,25 @@ def trace(oracle: Oracle, x: Tensors, states: States, sample: Tensor, hyper: Hyp
             x[name].copy_(moved)
             for key, value in state.items():
                 states[name][key].copy_(value)
-        return losses
+        return (losses,)
 
     # Tracing runs the step once: on copies.
-    copy = {name: p.clone() for name, p in x.items()}
-    copies = {name: {key: value.clone() for key, value in s.items()} for name, s in states.items()}
-    return untranspose_products(make_fx(step)(copy, copies, sample, *_tensors(hyper)))
+    copies = [leaf.clone() for leaf in leaves(x, states, sample, hyper)]
+    return untranspose_products(make_fx(step)(*copies))
+
+
+def leaves(x: Tensors, states: States, sample: Tensor, hyper: Hyperparameters) -> list[Tensor]:
+    """The tensors of a step in the order of a pytree, by hand: the pytree takes as long as a small step."""
+    buffers = (buffer for state in states.values() for buffer in state.values())
+    return [sample, *x.values(), *buffers, *_tensors(hyper)]
+
+
+def _compiled(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """The graph through inductor, without the front end of ``torch.compile``: there is nothing left to capture, and
+    the guards that it checks at every call cost as much as a fifth of a small step."""
+    import torch._inductor
+
+    return torch._inductor.compile(graph, list(inputs))  # type: ignore[no-any-return]
 
 
 def _tensor_names(hyper: Hyperparameters) -> tuple[str, ...]:
@@ -89,7 +104,3 @@ def _tensors(hyper: Hyperparameters) -> tuple[Tensor, ...]:
 def _constants(hyper: Hyperparameters) -> tuple[object, ...]:
     """What a program is made for: the numbers themselves, and of tensors what they are made of."""
     return tuple(value.dtype if isinstance(value, Tensor) else value for value in vars(hyper).values())
-
-
-def _no_guards(guards: list[Any]) -> list[bool]:
-    return [False] * len(guards)
