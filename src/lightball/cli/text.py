@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from pathlib import Path
 
+from lightball.cli.notes import notes
 from lightball.stats import Verdict
 from lightball.studies.plan import Plan, in_words
-from lightball.studies.result import Arm, BatchResult, Judged, Pairing, Result, Span
+from lightball.studies.result import JUDGED, Arm, BatchResult, Judged, Pairing, Result, Span
 from lightball.studies.settings import Settings
 
 WIDTH = 80
@@ -18,7 +18,6 @@ _PREDICATES = {
     Verdict.HURTS: "hurts",
     Verdict.UNDECIDED: "is undecided",
 }
-MEASURES: dict[Judged, str] = {"train_loss": "training loss", "test_accuracy": "test accuracy"}
 
 
 def plan_text(task: str, settings: Settings, plan: Plan, folder: Path) -> str:
@@ -44,14 +43,14 @@ def plan_text(task: str, settings: Settings, plan: Plan, folder: Path) -> str:
 def result_text(result: Result) -> str:
     """A table of both measures, then the answer."""
     lines: list[str] = []
-    for measure, name in MEASURES.items():
+    for measure, name in JUDGED.items():
         lines += [
             f"{name.capitalize()}, at the rates selected for each rule",
             _header(),
             *_rows(result, measure),
             "",
         ]
-    lines += _notes(result)
+    lines += [*map(_wrapped, all_notes), ""] if (all_notes := notes(result)) else []
     lines.append(verdict_text(result))
     lines.append(f"{result.computed_runs:,} runs computed, {result.reused_runs:,} found, in {in_words(result.seconds)}")
     return "\n".join(lines)
@@ -59,7 +58,7 @@ def result_text(result: Result) -> str:
 
 def verdict_text(result: Result) -> str:
     """The line in sum, for each measure."""
-    return "\n".join(_wrapped(f"{name.capitalize()}: {_span_text(result, m)}.") for m, name in MEASURES.items())
+    return "\n".join(_wrapped(f"{name.capitalize()}: {_span_text(result, m)}.") for m, name in JUDGED.items())
 
 
 def _span_text(result: Result, measure: Judged) -> str:
@@ -108,40 +107,6 @@ def _row(batch: BatchResult, pairing: Pairing, measure: Judged) -> str:
         f"{batch.batch_size:>6} {arm.momentum:>6g} {_rate(batch.sgd):>7} {_rate(arm):>7} "
         f"{_value(batch.sgd, measure):>7} {_value(arm, measure):>7} {value:>24} {pairing.verdict(measure)!s:>9}"
     )
-
-
-def _notes(result: Result) -> list[str]:
-    """What the tables do not say: margins, pairs, failures, edges, what would decide."""
-    notes = []
-    for batch in result.batches:
-        if batch.margins is None:
-            notes.append(f"batch {batch.batch_size}: no rate trained; see the settings")
-            continue
-        for arm in (batch.sgd, *(p.arm for p in batch.pairings)):
-            rule = _rule(arm)
-            if arm.effective_lr is None:
-                notes.append(f"batch {batch.batch_size}: {rule} failed on some seed at every rate")
-            elif arm.at_edge:
-                notes.append(f"batch {batch.batch_size}: the rate of {rule} is at the edge of the grid")
-            if arm.failed:
-                notes.append(f"batch {batch.batch_size}: {arm.failed} of {arm.runs} runs of {rule} failed")
-        for pairing in batch.pairings:
-            notes += [
-                f"batch {batch.batch_size}, {MEASURES[m]}: about {d.pairs_needed} pairs would decide"
-                for m, d in pairing.decisions.items()
-                if d.verdict is Verdict.UNDECIDED and d.pairs_needed
-            ]
-            if pairing.speed and pairing.loss_ratio and math.isfinite(pairing.loss_ratio):
-                s = pairing.speed
-                notes.append(
-                    f"batch {batch.batch_size}, β {pairing.arm.momentum:g}: SGD's loss is {pairing.loss_ratio:.3g} × "
-                    f"SGDM's; {s.level:.2g} after {s.sgd:.1f} and {s.sgdm:.1f} epochs"
-                )
-    return [*map(_wrapped, notes), ""] if notes else []
-
-
-def _rule(arm: Arm) -> str:
-    return f"SGDM (β = {arm.momentum:g})" if arm.momentum else "SGD"
 
 
 def _rate(arm: Arm) -> str:

@@ -11,7 +11,8 @@ from lightball.studies.settings import Settings
 from lightball.studies.tuning import RateScore
 
 Judged = Literal["train_loss", "test_accuracy"]
-JUDGED: tuple[Judged, ...] = ("train_loss", "test_accuracy")
+JUDGED: dict[Judged, str] = {"train_loss": "training loss", "test_accuracy": "test accuracy"}
+"""The two measures that get a verdict, and how people call them."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,60 @@
+"""What the tables do not say: failures, edges, what would decide, how fast, and how it is at equal rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from lightball.stats import Verdict
+from lightball.studies.result import JUDGED, Arm, BatchResult, Pairing, Result
+
+
+def notes(result: Result) -> list[str]:
+    """One line for each fact, by batch size."""
+    return [f"batch {batch.batch_size}{note}" for batch in result.batches for note in _of_batch(batch)]
+
+
+def _of_batch(batch: BatchResult) -> Iterator[str]:
+    if batch.margins is None:
+        yield ": no rate trained; see the settings"
+        return
+    for arm in (batch.sgd, *(pairing.arm for pairing in batch.pairings)):
+        yield from (f": {note}" for note in _of_arm(arm))
+    for pairing in batch.pairings:
+        beta = f", β {pairing.arm.momentum:g}: "
+        yield from (beta + note for note in [*_of_pairing(pairing), *_at_equal_rates(batch, pairing.arm)])
+
+
+def _of_arm(arm: Arm) -> Iterator[str]:
+    rule = f"SGDM (β = {arm.momentum:g})" if arm.momentum else "SGD"
+    if arm.effective_lr is None:
+        yield f"{rule} failed on some seed at every rate"
+    elif arm.at_edge:
+        yield f"the rate of {rule} is at the edge of the grid"
+    if arm.failed:
+        yield f"{arm.failed} of {arm.runs} runs of {rule} failed"
+
+
+def _of_pairing(pairing: Pairing) -> Iterator[str]:
+    for measure, decision in pairing.decisions.items():
+        if decision.verdict is Verdict.UNDECIDED and decision.pairs_needed:
+            yield f"about {decision.pairs_needed} pairs would decide on {JUDGED[measure]}"
+    if pairing.speed and pairing.loss_ratio and math.isfinite(pairing.loss_ratio):
+        speed = pairing.speed
+        yield (
+            f"SGD's loss is {pairing.loss_ratio:.3g} × SGDM's; "
+            f"{speed.level:.2g} after {speed.sgd:.1f} and {speed.sgdm:.1f} epochs"
+        )
+
+
+def _at_equal_rates(batch: BatchResult, arm: Arm) -> Iterator[str]:
+    """Up to which rate the two rules, run at the same one, end within the margin (95 % intervals, no verdict)."""
+    assert batch.margins is not None
+    margin, same = batch.margins["train_loss"], None
+    for row in sorted((r for r in batch.equal_rates if r.momentum == arm.momentum), key=lambda r: r.effective_lr):
+        interval = row.differences["train_loss"]
+        if interval.low <= -margin or interval.high >= margin:
+            break
+        same = row.effective_lr
+    if same is not None:
+        yield f"run at equal rates, their losses agree up to η = {same:g} (95 %)"
