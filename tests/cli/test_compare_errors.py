@@ -85,7 +85,7 @@ def refuse(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
         (["digits", "--schedule", "exponential"], "unknown schedule 'exponential'; valid are constant, cosine"),
         (["digits", "--select", "test_accuracy"], "Invalid value for '--select': 'test_accuracy' is not one of"),
         (["digits", "--workers", "0"], "Invalid value for '--workers': 0 is not in the range x>=1."),
-        (["digits", "--device", "tpu9"], "device 'tpu9' cannot be used: "),
+        (["digits", "--device", "tpu9"], "device is 'tpu9', but must be "),
         (["digits", "--out", "my_task.py"], "cannot write to the folder 'my_task.py': "),
         (["digits", "--out", "my_task.py/here"], "cannot write to the folder 'my_task.py/here': Not a directory"),
         (["digits", "--batchsizes", "8"], "No such option"),

@@ -71,7 +71,7 @@ def nested(module: nn.Module) -> nn.Module:
 
 
 REFUSED = [
-    (nn.BatchNorm1d(4), "(BatchNorm1d) keeps running statistics"),
+    (nn.BatchNorm1d(4), "(BatchNorm1d) normalises by the batch"),
     (nn.Dropout(0.25), "(Dropout, p=0.25) draws from one generator"),
     (nn.AlphaDropout(0.5), "(AlphaDropout, p=0.5) draws from one generator"),
     (Branching(), "(Branching) cannot be vectorised over models: "),
@@ -95,8 +95,8 @@ def test_refusals_say_what_to_do() -> None:
     with pytest.raises(InputError) as error:
         check_vectorisable(nested(nn.BatchNorm1d(4)), random(2, 4))
     assert str(error.value) == (
-        "module '1.inner.2' (BatchNorm1d) keeps running statistics, which many models trained at once cannot share: "
-        "use GroupNorm or LayerNorm, or track_running_stats=False"
+        "module '1.inner.2' (BatchNorm1d) normalises by the batch and may keep running statistics, which many models "
+        "trained and evaluated at once cannot share: use GroupNorm or LayerNorm"
     )
     with pytest.raises(InputError) as error:
         check_vectorisable(nested(nn.Dropout(0.5)), random(2, 4))
@@ -226,7 +226,6 @@ ACCEPTED = {
     "dropout in eval mode": (lambda: sequential(nn.Dropout(0.5)).eval(), ROWS),
     "group norm": (lambda: sequential(nn.GroupNorm(2, 4)), ROWS),
     "layer norm": (lambda: sequential(nn.LayerNorm(4)), ROWS),
-    "batch norm without statistics": (lambda: sequential(nn.BatchNorm1d(4, track_running_stats=False)), ROWS),
     "batch norm in eval mode": (lambda: sequential(nn.BatchNorm1d(4)).eval(), ROWS),
     "in-place activation": (lambda: sequential(nn.ReLU(inplace=True)), ROWS),
     "tied weights": (Tied, ROWS),

@@ -72,7 +72,7 @@ def test_generator_is_put_back_when_the_factory_fails() -> None:
     assert torch.equal(torch.get_rng_state(), rng)
 
 
-@pytest.mark.parametrize("num_examples", [50, _EVALUATION_EXAMPLES // 2 + 11])
+@pytest.mark.parametrize("num_examples", [50, _EVALUATION_EXAMPLES["cpu"] // 2 + 11])
 @pytest.mark.parametrize("fn", [cross_entropy, accuracy])
 def test_evaluation_is_the_mean_over_all_examples(num_examples: int, fn) -> None:  # type: ignore[no-untyped-def]
     """Also where the examples take several passes, the last of them a short one."""
@@ -109,6 +109,6 @@ def test_frozen_parameters_that_differ_are_refused() -> None:
     with pytest.raises(InputError) as error:
         oracle.init([0, 1])
     assert str(error.value) == (
-        "parameter '0.weight' is frozen but differs between seeds: give every model the same frozen weights (load "
-        "them, or seed them inside the model factory)"
+        "'0.weight' is a frozen parameter or a buffer but differs between seeds: give every model the same one (load "
+        "it, or seed it inside the model factory)"
     )

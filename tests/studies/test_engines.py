@@ -14,7 +14,7 @@ from lightball.errors import InputError
 from lightball.studies.engine import InProcess, Trainers, Workers, choose_device, choose_workers, one_thread
 from lightball.studies.runs import Chunk, Outcome, Run, pack, seeds
 from lightball.studies.settings import Settings
-from lightball.workloads import Data, Workload
+from lightball.workloads import Data, Workload, identity
 
 SETTINGS = Settings(batch_sizes=(5, 16), epochs=2, compile="off")
 
@@ -57,9 +57,15 @@ def test_outcomes_come_in_the_order_of_their_chunk() -> None:
 
 
 def test_two_workers_compute_the_same_bits(here: dict[Run, Outcome]) -> None:
-    engine = Workers(workload(), SETTINGS, 2)
+    engine = Workers(workload(), SETTINGS, 2, identity(workload()))
     with closing(engine):
         assert by_run(list(engine.compute(chunks()))) == here
+
+
+def test_a_task_that_differs_in_the_worker_is_refused() -> None:
+    engine = Workers(workload(), SETTINGS, 2, "another identity")
+    with closing(engine), pytest.raises(InputError, match="the task differs each time it is made"):
+        list(engine.compute(chunks()))
 
 
 def test_the_order_of_chunks_does_not_matter(here: dict[Run, Outcome]) -> None:
@@ -101,10 +107,14 @@ class TestChoices:
         assert choose_device("cpu") == "cpu"
         assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
 
-    @pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])
-    def test_device_that_is_not_there(self, name: str) -> None:
-        with pytest.raises(InputError, match=rf"device '{name}' cannot be used: .* \(choose auto, cpu or cuda\)"):
+    @pytest.mark.parametrize("name", ["gpu", "meta", ""])
+    def test_device_of_another_kind(self, name: str) -> None:
+        with pytest.raises(InputError, match=f"device is '{name}', but must be auto, cpu, cuda, or one GPU such as"):
             choose_device(name)
+
+    def test_device_that_is_not_there(self) -> None:
+        with pytest.raises(InputError, match=r"device 'cuda:99' cannot be used: .* \(choose auto, cpu or cuda\)"):
+            choose_device("cuda:99")
 
     def test_workers(self) -> None:
         assert choose_workers(3, "cpu") == 3

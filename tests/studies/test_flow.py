@@ -246,7 +246,7 @@ class TestArguments:
             ("digits", {"batch_size": 8}, "unknown setting 'batch_size'"),
             ("digits", {"batch_sizes": (1079,)}, "batch size 1079 does not fit the 1078 training examples"),
             ("digits", {"workers": 0}, "workers is 0, but must be a whole number from 1 up"),
-            ("digits", {"device": "tpu9"}, "device 'tpu9' cannot be used: "),
+            ("digits", {"device": "tpu9"}, "device is 'tpu9', but must be "),
             (3, {}, "the task is a int, but must be a lightball.Workload"),
             (lambda: None, {}, "the task is a function, but must be a lightball.Workload"),
         ],

@@ -124,7 +124,8 @@ class TestStaging:
     def test_one_undecided_measure_keeps_the_pair_going_but_not_the_decided_one(self, tmp_path: Path) -> None:
         def world(run: Run) -> Outcome:
             made = World({(8, 0.9): Effect(1.0, 1.0)})(run)  # accuracy at its margin
-            return outcome(run, BEST_LOSS + (0.5 if run.effective_lr != 0.4 else 0), made.final["test_accuracy"])
+            loss = BEST_LOSS + (0.5 if run.effective_lr != 0.4 else 0) + 1e-6 * run.momentum * (run.seed % 7)
+            return outcome(run, loss, made.final["test_accuracy"])
 
         settings = Settings(batch_sizes=(8,), lr=GRID, stages=STAGES, tuning_seeds=2)
         decisions = study(settings, world, tmp_path)[0].batches[0].pairings[0].decisions

@@ -51,13 +51,14 @@ def test_a_relative_path(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_neighbours_of_the_file_can_be_imported(write) -> None:  # type: ignore[no-untyped-def]
-    write("WIDTH = 3", "its_neighbour.py")
+    folder = Path(write("WIDTH = 3", "its_neighbour.py")).parent
     path = list(sys.path)
     try:
         assert load(f"{write('from its_neighbour import WIDTH' + GOOD)}:make_task").name == "mine"
+        assert sys.path == [str(folder), *path]  # for what the file imports later, inside its functions
     finally:
         sys.modules.pop("its_neighbour", None)
-    assert sys.path == path
+        sys.path[:] = path
 
 
 @pytest.mark.parametrize("task", ["digit", "digits.py", "", ":make_task", "notes.txt:make_task", "package.module"])

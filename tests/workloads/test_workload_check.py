@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightball.errors import InputError
-from lightball.workloads import Data, Workload, accuracy, check, cross_entropy, fingerprint
+from lightball.workloads import Data, Workload, accuracy, check, cross_entropy, fingerprint, identity
 
 DRAW = torch.Generator().manual_seed(0)
 DATA = Data(torch.randn(64, 3, generator=DRAW), torch.arange(64) % 2)
@@ -98,7 +98,7 @@ class TestModel:
 
     def test_batch_norm_is_named(self) -> None:
         message = refusal(model=lambda: nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
-        assert message.startswith("module '1' (BatchNorm1d) keeps running statistics")
+        assert message.startswith("module '1' (BatchNorm1d) normalises by the batch")
         assert "use GroupNorm" in message
 
     def test_dropout_is_named(self) -> None:
@@ -212,7 +212,13 @@ class TestFingerprint:
     def test_follows_every_single_value(self, split: str, part: str) -> None:
         values = getattr(DATA, part).clone()
         values.view(-1)[-1] += 1
-        assert fingerprint(replace(GOOD, **{split: replace(DATA, **{part: values})})) != fingerprint(GOOD)
+        assert identity(replace(GOOD, **{split: replace(DATA, **{part: values})})) != identity(GOOD)
+
+    def test_a_label_out_of_range_is_one_line(self) -> None:
+        labels = DATA.targets.clone()
+        labels[-1] = 99
+        with pytest.raises(InputError, match=r"^the loss or the metric fails on the training data: .*out of bounds"):
+            fingerprint(replace(GOOD, train=replace(DATA, targets=labels)))
 
     def test_follows_type_shape_and_order(self) -> None:
         changed = [

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 
-class _List(click.ParamType[tuple[Any, ...]]):
+class _List(click.ParamType):  # type: ignore[type-arg]  # click < 8.3 has no arguments there
     kind: Callable[[str], Any]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:

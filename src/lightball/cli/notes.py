@@ -37,8 +37,9 @@ def _of_arm(arm: Arm) -> Iterator[str]:
 
 def _of_pairing(pairing: Pairing) -> Iterator[str]:
     for measure, decision in pairing.decisions.items():
-        if decision.verdict is Verdict.UNDECIDED and decision.pairs_needed:
-            yield f"about {decision.pairs_needed} pairs would decide on {JUDGED[measure]}"
+        if decision.verdict is Verdict.UNDECIDED:
+            pairs = f"about {decision.pairs_needed:,}" if decision.pairs_needed else "more than 1,000,000"
+            yield f"{pairs} pairs would decide on {JUDGED[measure]}"
     if pairing.speed and pairing.loss_ratio and math.isfinite(pairing.loss_ratio):
         speed = pairing.speed
         yield (

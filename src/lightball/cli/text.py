@@ -21,7 +21,7 @@ _PREDICATES = {
 
 
 def plan_text(task: str, settings: Settings, plan: Plan, folder: Path) -> str:
-    """What is about to run, and how long at most."""
+    """What is about to run, and how long about."""
     fewest, most = plan.runs
     low, high = (in_words(s) for s in plan.seconds)
     sizes = ", ".join(map(str, settings.batch_sizes))

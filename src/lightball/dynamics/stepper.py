@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,9 +26,11 @@ States = dict[str, State]
 """The kernel's state of every named parameter."""
 
 
+@cache
 def compiler_available() -> bool:
-    """Whether ``torch.compile`` can build CPU kernels here: it needs a C++ compiler."""
-    return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+    """Whether inductor can build CPU kernels here: it needs a C++ compiler, ``$CXX`` or g++, that runs."""
+    path = shutil.which(os.environ.get("CXX") or "g++")
+    return path is not None and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0
 
 
 class Stepper:

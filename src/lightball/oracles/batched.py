@@ -53,16 +53,17 @@ def check_vectorisable(model: nn.Module, inputs: Shaped[Tensor, "example ..."]) 
     """Refuse a module whose replicas would not be independent copies of it.
 
     Raises:
-        InputError: BatchNorm (its running statistics are shared by the replicas and change in the forward pass),
+        InputError: BatchNorm (the replicas would share its running statistics, and evaluations would depend on how
+            examples are grouped),
             active dropout (no generator for each replica), other buffers that change in the forward pass, or anything
             that ``torch.func.vmap`` cannot batch, such as control flow that depends on values. The message names the
             module.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats and module.training:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
             raise InputError(
-                f"module '{name}' ({type(module).__name__}) keeps running statistics, which many models trained at "
-                "once cannot share: use GroupNorm or LayerNorm, or track_running_stats=False"
+                f"module '{name}' ({type(module).__name__}) normalises by the batch and may keep running statistics, "
+                "which many models trained and evaluated at once cannot share: use GroupNorm or LayerNorm"
             )
         if isinstance(module, _DROPOUT) and module.training and module.p > 0:
             raise InputError(

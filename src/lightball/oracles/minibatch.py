@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 # Examples × replicas in one forward pass of an evaluation: large enough to hide the overhead of a call, small enough
 # that activations stay in the cache (CPU) and far from filling memory.
-_EVALUATION_EXAMPLES = 16384
+_EVALUATION_EXAMPLES = {"cpu": 2**14, "cuda": 2**19}
 
 
 def build(model_factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     """The model that ``model_factory`` makes with torch's global generator seeded by ``seed``; it is put back after."""
-    with torch.random.fork_rng(devices=[]):
+    gpus = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices=gpus):
         torch.manual_seed(seed_of(use="init", seed=seed))
         return model_factory()
 
@@ -68,17 +69,17 @@ class MinibatchOracle:
         """Initial weights, a function of the seed alone, so that both arms of a pair start alike.
 
         Raises:
-            InputError: a frozen parameter differs between seeds; replicas share frozen parameters.
+            InputError: a frozen parameter or a buffer differs between seeds; replicas share those.
         """
         unique = list(dict.fromkeys(seeds))
         models = [build(self.model_factory, seed) for seed in unique]
-        frozen = {name: p for name, p in self.model.named_parameters() if not p.requires_grad}
+        shared = _shared_tensors(self.model)
         for model in models:
-            for name, p in model.named_parameters():
-                if name in frozen and not torch.equal(p, frozen[name].cpu()):
+            for name, value in _shared_tensors(model).items():
+                if not torch.equal(value.cpu(), shared[name].cpu()):
                     raise InputError(
-                        f"parameter '{name}' is frozen but differs between seeds: give every model the same frozen "
-                        "weights (load them, or seed them inside the model factory)"
+                        f"'{name}' is a frozen parameter or a buffer but differs between seeds: give every model the "
+                        "same one (load it, or seed it inside the model factory)"
                     )
         rows = [unique.index(seed) for seed in seeds]
         return {name: p[rows] for name, p in stack_parameters(models, self.device).items()}
@@ -106,8 +107,14 @@ class MinibatchOracle:
         num_replicas = next(iter(x.values())).shape[0]
         inputs, targets = inputs.to(self.device), targets.to(self.device)
         total = torch.zeros(num_replicas, dtype=torch.float64, device=self.device)
-        width = max(1, _EVALUATION_EXAMPLES // num_replicas)
+        width = max(1, _EVALUATION_EXAMPLES[self.device.type] // num_replicas)
         for i, t in zip(torch.split(inputs, width), torch.split(targets, width), strict=True):
             outputs = batched_outputs(self.model, x, i, shared=True)
             total += batched_loss(fn, outputs, t.expand(num_replicas, *t.shape)) * len(t)
         return total / len(inputs)
+
+
+def _shared_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What replicas have in common: frozen parameters and buffers."""
+    frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+    return {**frozen, **dict(model.named_buffers())}

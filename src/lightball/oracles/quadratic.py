@@ -47,7 +47,7 @@ class GaussianQuadratic:
                     )
                     for seed in seeds
                 ]
-                blocks[block] = torch.stack(draws, dim=1)
+                blocks[block] = torch.stack(draws, dim=1).to(self.start.device)
             return blocks[block][position]
 
         return sample

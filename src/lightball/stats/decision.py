@@ -116,7 +116,8 @@ def decide(differences: Differences, margin: float, family_size: int, stages: St
     """The verdict on one comparison out of a family, from its paired differences in the planned order.
 
     Stage s takes the first n_s differences and the paired-t interval of level 1 − α_s/|F|; the first stage
-    whose interval decides (`verdict_of`) is final, and later pairs never alter it. As Σ_s Σ_F α_s/|F| ≤ 0.05,
+    whose interval decides (`verdict_of`) is final, and later pairs never alter it; an interval of no width, from
+    equal differences, decides at the last stage only. As Σ_s Σ_F α_s/|F| ≤ 0.05,
     any false claim in a study has probability at most 5 %, whatever the correlations between comparisons: a
     bound for Gaussian pairs, an approximation for others. Pairs beyond the last stage covered are not used.
 
@@ -140,6 +141,9 @@ def decide(differences: Differences, margin: float, family_size: int, stages: St
     for stage, (n, alpha) in enumerate(zip(covered, stages.alphas, strict=False), start=1):
         interval = paired_t_interval(vector[:n], 1 - alpha / family_size)
         verdict = verdict_of(interval, margin)
+        # Equal differences, as coarse scores give, show no spread but do not prove that there is none: more pairs.
+        if interval.low == interval.high and stage < len(stages.pairs):
+            continue
         if verdict is not Verdict.UNDECIDED:
             return Decision(verdict, interval, margin, stage, final=True, pairs_needed=None)
 

@@ -24,7 +24,7 @@ from lightball.studies.result_json import as_json
 from lightball.studies.runs import hash_of
 from lightball.studies.settings import Settings, make
 from lightball.studies.store import Store
-from lightball.workloads import Workload, check, fingerprint, load
+from lightball.workloads import Workload, check, fingerprint, identity, load
 
 # Raised whenever the arithmetic of a run changes, so that stored runs of older arithmetic are not mixed in.
 NUMERICS = 1
@@ -67,7 +67,8 @@ def compare(
     Args:
         task: a bundled name (``digits``, ``digits-conv``), ``file.py:function``, or a :class:`Workload`.
         out: folder of the finished chunks; what it holds already is not computed again. Default
-            ``lightball-runs/<task>-<hash of the settings>``.
+            ``lightball-runs/<task>-<hash of what determines a run>``, so that a study with more stages or
+            other margins finds the runs of the last one.
         device: ``auto``, ``cpu``, ``cuda`` or a torch device.
         workers: processes of one thread on the CPU; default as many as there are cores.
         settings: all options at once; default ``Settings()``.
@@ -98,7 +99,7 @@ def compare(
     if on_plan:
         on_plan(plan, folder)
     engine: Engine = (
-        InProcess(trainers) if num_workers == 1 or device != "cpu" else Workers(task, settings, num_workers)
+        InProcess(trainers) if num_workers == 1 else Workers(task, settings, num_workers, identity(workload))
     )
     with closing(engine):
         study = Comparison(settings, plan, _run_basis(about), engine, store, observer or Silent())
@@ -111,7 +112,7 @@ def compare(
 
 def _default_folder(name: str, about: dict[str, Any]) -> Path:
     plain = re.sub(r"[^\w.-]+", "-", name)  # a name is free text, a folder is not
-    return Path("lightball-runs") / f"{plain}-{hash_of(about['basis'])[:8]}"
+    return Path("lightball-runs") / f"{plain}-{_run_basis(about)[:8]}"
 
 
 def _about(workload: Workload, settings: Settings, device: str) -> dict[str, Any]:
@@ -120,13 +121,12 @@ def _about(workload: Workload, settings: Settings, device: str) -> dict[str, Any
         "task": workload.name,
         "fingerprint": fingerprint(workload),
         "settings": asdict(settings),
-        "device": device.split(":")[0],
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "numerics": NUMERICS,
         "torch": torch.__version__,
     }
     versions = {"lightball": __version__, "python": platform.python_version(), "numpy": numpy.__version__}
-    hardware = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    return {"basis": basis, "versions": versions, "hardware": hardware, "command": sys.argv}
+    return {"basis": basis, "versions": versions, "hardware": platform.machine(), "command": sys.argv}
 
 
 def _run_basis(about: dict[str, Any]) -> str:

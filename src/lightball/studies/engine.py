@@ -14,7 +14,7 @@ from lightball.errors import InputError
 from lightball.studies.runs import Chunk, Outcome
 from lightball.studies.settings import Settings
 from lightball.studies.training import BatchTrainer
-from lightball.workloads import Workload, load
+from lightball.workloads import Workload, identity, load
 
 Finished = tuple[Chunk, list[Outcome]]
 
@@ -63,15 +63,16 @@ class Workers:
     """Computes in worker processes of one thread each.
 
     One thread, because two OpenMP pools that spin on the same cores slow each other down tenfold. A workload given
-    by name is loaded anew in each worker; one given as an object is sent to it.
+    by name is loaded anew in each worker; one given as an object is sent to it. Either way its identity must be
+    the ``expected`` one: a task that makes other data each time would be compared with itself.
     """
 
-    def __init__(self, source: str | Workload, settings: Settings, num_workers: int) -> None:
+    def __init__(self, source: str | Workload, settings: Settings, num_workers: int, expected: str) -> None:
         from loky import ProcessPoolExecutor
 
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"), "1")
         self._pool = ProcessPoolExecutor(
-            num_workers, initializer=_start_worker, initargs=(source, settings), env=one_thread
+            num_workers, initializer=_start_worker, initargs=(source, settings, expected), env=one_thread
         )
 
     def compute(self, chunks: Sequence[Chunk]) -> Iterator[Finished]:
@@ -116,25 +117,31 @@ def choose_device(name: str) -> str:
 
 def choose_workers(requested: int | None, device: str) -> int:
     """As many as there are cores to run on; one on a GPU, where more would only compete."""
-    if requested is not None:
-        if requested < 1:
-            raise InputError(f"workers is {requested}, but must be a whole number from 1 up")
-        return requested
-    if device != "cpu":
+    if requested is not None and requested < 1:
+        raise InputError(f"workers is {requested}, but must be a whole number from 1 up")
+    if device.startswith("cuda"):
         return 1
+    if requested is not None:
+        return requested
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+_trouble = ""  # why this worker cannot work; raised with the first chunk, since an initializer can only break the pool
 _trainers: Trainers | None = None  # what a worker process keeps between chunks: compiled steps, data
 
 
-def _start_worker(source: str | Workload, settings: Settings) -> None:
-    global _trainers
+def _start_worker(source: str | Workload, settings: Settings, expected: str) -> None:
+    global _trainers, _trouble
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     torch.set_num_threads(1)
-    _trainers = Trainers(load(source) if isinstance(source, str) else source, settings, "cpu")
+    workload = load(source) if isinstance(source, str) else source
+    _trainers = Trainers(workload, settings, "cpu")
+    if identity(workload) != expected:
+        _trouble = "the task differs each time it is made (its data or initial weights): seed what is random in it"
 
 
 def _train(chunk: Chunk) -> list[Outcome]:
     assert _trainers is not None
+    if _trouble:
+        raise InputError(_trouble)
     return _trainers[chunk.batch_size].train(chunk)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lightball.stats import decide, paired_t_interval
+from lightball.stats import decide, mean_and_standard_error, paired_t_interval
 from lightball.studies.result import JUDGED, Arm, BatchResult, EqualRates, Judged, Pairing, Speed
 from lightball.studies.runs import Outcome, Run, seeds
 from lightball.studies.settings import Settings
@@ -27,30 +27,32 @@ def judge(
 ) -> BatchResult:
     """Everything that can be said at one batch size from the outcomes at hand, ``num_pairs`` pairs at most."""
 
-    def confirmed(momentum: float, rate: float | None, n: int = num_pairs) -> list[Outcome]:
-        runs = [Run(batch_size, rate, seed, momentum) for seed in seeds("confirm", n)] if rate is not None else []
-        return [outcomes[run] for run in runs if run in outcomes]
+    def confirmed(momentum: float, rate: float | None) -> dict[int, Outcome]:
+        """By seed; a rule that was decided early has fewer."""
+        runs = [Run(batch_size, rate, seed, momentum) for seed in seeds("confirm", num_pairs)] if rate else []
+        return {run.seed: outcomes[run] for run in runs if run in outcomes}
 
-    sgd_runs = confirmed(0.0, choices[0.0].effective_lr)
+    sgd = confirmed(0.0, choices[0.0].effective_lr)
     pairings = []
     for momentum in settings.momentum:
-        runs = confirmed(momentum, choices[momentum].effective_lr)
-        paired = sgd_runs[: len(runs)]
-        pairings.append(_pairing(settings, _arm(momentum, choices[momentum], runs), paired, runs, margins))
+        sgdm = confirmed(momentum, choices[momentum].effective_lr)
+        paired = [sgd[seed] for seed in sgdm] if sgd else []
+        arm = _arm(momentum, choices[momentum], [*sgdm.values()])
+        pairings.append(_pairing(settings, arm, paired, [*sgdm.values()], margins))
     equal = [
         _equal_rates(
             rate,
             momentum,
-            confirmed(0.0, rate, settings.stages[0]),
-            confirmed(momentum, rate, settings.stages[0]),
+            *([arm[seed] for seed in first] for arm in (confirmed(0.0, rate), confirmed(momentum, rate))),
         )
+        for first in [seeds("confirm", settings.stages[0])]
         for momentum in settings.momentum
         for rate in grid
     ]
     return BatchResult(
         batch_size,
         {name: margins[name] for name in JUDGED} if margins else None,
-        _arm(0.0, choices[0.0], sgd_runs),
+        _arm(0.0, choices[0.0], [*sgd.values()]),
         tuple(pairings),
         tuple(equal),
     )
@@ -96,15 +98,17 @@ def _pairing(
 
 
 def _arm(momentum: float, choice: Choice, runs: Sequence[Outcome]) -> Arm:
-    def mean(measure: Judged) -> float | None:
-        return float(np.mean([o.score(measure) for o in runs])) if runs else None
+    def mean(measure: Judged) -> tuple[float | None, float | None]:
+        scores = [o.score(measure) for o in runs]
+        return mean_and_standard_error(scores) if scores else (None, None)
 
+    loss, accuracy = mean("train_loss"), mean("test_accuracy")
     return Arm(
         momentum,
         choice.effective_lr,
         choice.at_edge,
-        mean("train_loss"),
-        mean("test_accuracy"),
+        *loss,
+        *accuracy,
         len(runs),
         sum(o.failed for o in runs),
         tuple(_mean_curve(runs).tolist()) if runs else (),
@@ -113,8 +117,9 @@ def _arm(momentum: float, choice: Choice, runs: Sequence[Outcome]) -> Arm:
 
 
 def _mean_curve(runs: Sequence[Outcome]) -> Vector:
-    """The mean training loss by epoch; where a run's loss is not finite it counts as its untrained loss."""
-    curves = np.array([o.curve for o in runs])
+    """The mean training loss by epoch; where a run's loss is not finite it counts as its untrained loss,
+    and it ends at its score."""
+    curves = np.array([[*o.curve[:-1], o.score("train_loss")] for o in runs])
     untrained = np.array([[o.untrained["train_loss"]] for o in runs])
     return np.asarray(np.where(np.isfinite(curves), curves, untrained).mean(axis=0))
 

@@ -29,7 +29,7 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a comparison and an upper estimate of its time, if no grid grows."""
+    """The runs of a comparison and an estimate of its time, if no grid grows; imports and compilation not counted."""
 
     batches: tuple[BatchPlan, ...]
     num_workers: int
@@ -71,7 +71,8 @@ def make_plan(settings: Settings, trainers: Trainers, num_workers: int) -> Plan:
     for batch_size in settings.batch_sizes:
         trainer = trainers[batch_size]
         compiled = trainer.compiles(tuning_runs + fewest)
-        width = trainer.footprint.width
+        # Not wider than a phase has runs: in a compiled chunk, missing runs are computed all the same.
+        width = min(trainer.footprint.width, tuning_runs, rules * settings.stages[0])
         with one_thread():
             seconds = trainer.seconds_per_run(width)
         batches.append(BatchPlan(batch_size, trainer.num_steps, width, compiled, tuning_runs, (fewest, most), seconds))

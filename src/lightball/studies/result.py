@@ -19,15 +19,18 @@ JUDGED: dict[Judged, str] = {"train_loss": "training loss", "test_accuracy": "te
 class Arm:
     """One rule at one batch size: its selected rate and its mean result over the confirmation runs there.
 
-    ``effective_lr`` is None if some seed failed at every rate that was tried; there are no confirmation runs then.
-    ``curve`` is the mean training loss before training and after each epoch; failed runs score the untrained model.
+    ``_se`` are standard errors over seeds. ``effective_lr`` is None if some seed failed at every rate that was tried;
+    there are no confirmation runs then. ``curve`` is the mean training loss before training and after each epoch; its
+    last value is ``train_loss``, where failed runs score what the untrained model does.
     """
 
     momentum: float
     effective_lr: float | None
     at_edge: bool
     train_loss: float | None
+    train_loss_se: float | None
     test_accuracy: float | None
+    test_accuracy_se: float | None
     runs: int
     failed: int
     curve: tuple[float, ...]

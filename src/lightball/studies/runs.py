@@ -69,7 +69,7 @@ class Chunk:
         return self.runs[0].batch_size
 
     def key(self, basis: str) -> str:
-        """A hash of everything that determines the outcomes: ``basis`` (task, settings, versions) and the runs."""
+        """A hash of what the plan knows to determine the outcomes: ``basis`` (task, settings, versions), the runs."""
         return hash_of({"basis": basis, "chunk": asdict(self)})
 
 
@@ -85,7 +85,7 @@ def seeds(phase: Phase, count: int) -> list[int]:
 
 
 def pack(pairs: Iterable[Sequence[Run]], width: int, compiled: bool) -> list[Chunk]:
-    """Chunks of at most ``width`` runs; runs of a pair stay together, in the order in which they come."""
+    """Chunks of at most ``width`` runs, or of one pair if that is more; runs of a pair stay together and in order."""
     chunks: list[list[Run]] = []
     for pair in pairs:
         if not chunks or len(chunks[-1]) + len(pair) > width:

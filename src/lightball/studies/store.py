@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Store:
         Raises:
             InputError: it cannot.
         """
-        probe = self.folder / f".write-test-{os.getpid()}"
+        probe = self._chunks / f".write-test-{os.getpid()}"
         try:
             self._chunks.mkdir(parents=True, exist_ok=True)
             probe.touch()
@@ -62,15 +63,25 @@ class Store:
             raise InputError(f"the file {str(path)!r} is damaged ({error}): delete it and run again") from error
 
     def save(self, key: str, outcomes: Sequence[Outcome]) -> None:
-        """Write a finished chunk; the final name appears only when the file is complete and flushed."""
+        """Write a finished chunk; the final name appears only when the file is complete and flushed.
+
+        Raises:
+            InputError: it cannot be written, say because the disk is full; what was written before stays.
+        """
         table = pa.Table.from_pylist([_row(outcome) for outcome in outcomes], schema=_SCHEMA)
         table = table.replace_schema_metadata({"lightball": json.dumps({"format": FORMAT, **self.about})})
-        temporary = self._path(key).with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path(key))
+        temporary = self._path(key).with_suffix(f".{uuid.uuid4().hex}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                pq.write_table(table, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path(key))
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise InputError(
+                f"cannot write {str(self._path(key))!r}: {error.strerror}; make room and run the same command again"
+            ) from error
 
     def save_json(self, name: str, value: object) -> None:
         """Write a JSON file beside the chunks, in one go."""

@@ -43,6 +43,10 @@ class BatchTrainer:
 
     def compiles(self, num_runs: int) -> bool:
         """Whether compiling the step pays for ``num_runs`` runs; a rule, not a timing, so that plans repeat."""
+        if self.settings.compile == "on" and not compiler_available():
+            raise InputError(
+                "compile is on, but there is no C++ compiler that runs (g++ or $CXX): install one, or use auto"
+            )
         if self.settings.compile != "auto":
             return self.settings.compile == "on"
         return compiler_available() and self.footprint.worth_compiling(num_runs * self.num_steps)
@@ -77,8 +81,8 @@ class BatchTrainer:
         return self._steppers[compile_width]
 
     def _train_group(self, runs: Sequence[Run], width: int, stepper: Stepper) -> list[Outcome]:
-        # The last run stands in for missing ones: a compiled step has a fixed number of replicas.
-        padded = [*runs, *[runs[-1]] * (width - len(runs))]
+        # The last run stands in for missing ones where the step is compiled for a number of replicas.
+        padded = [*runs, *[runs[-1]] * (width - len(runs))] if stepper.compile_width else list(runs)
         hyper = canonical(
             torch.tensor([run.effective_lr for run in padded]),
             torch.tensor([run.momentum for run in padded]),
@@ -87,11 +91,12 @@ class BatchTrainer:
         schedule = schedules.parse(self.settings.schedule, self.num_steps)
         ensemble = Ensemble(self.oracle, [run.seed for run in padded], hyper, schedule, stepper)
         untrained = self._evaluate(ensemble)
-        curve = [untrained["train_loss"]]
+        curve = [ensemble.measure(self.oracle.loss).cpu()]
         for _ in range(self.settings.epochs):
             ensemble.advance(self.oracle.steps_per_epoch)
             curve.append(ensemble.measure(self.oracle.loss).cpu())
         final = self._evaluate(ensemble)
+        untrained["train_loss"], final["train_loss"] = curve[0], curve[-1]
         curves = torch.stack(curve, dim=1)
         failed_at = ensemble.failed_at.tolist()
         return [
@@ -111,7 +116,6 @@ class BatchTrainer:
             return ensemble.measure(lambda x: self.oracle.evaluate(x, data.inputs, data.targets, fn)).cpu()
 
         return {
-            "train_loss": ensemble.measure(self.oracle.loss).cpu(),
             "validation_accuracy": metric(self.workload.validation),
             "test_accuracy": metric(self.workload.test),
         }

@@ -7,17 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lightball.stats import mean_and_standard_error
 from lightball.studies.runs import Measure, Outcome
 
 
 @dataclass(frozen=True)
 class RateScore:
-    """The mean score of one rule at one effective learning rate over the tuning seeds; failed runs count."""
+    """The mean score of one rule at one effective learning rate over the tuning seeds, failed runs included.
+
+    The standard error is over seeds, None for a single one.
+    """
 
     effective_lr: float
     mean: float
     failed: int
     runs: int
+    standard_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,15 +42,13 @@ def rate_scores(outcomes: Iterable[Outcome], measure: Measure) -> tuple[RateScor
     by_rate: dict[float, list[Outcome]] = {}
     for outcome in outcomes:
         by_rate.setdefault(outcome.run.effective_lr, []).append(outcome)
-    return tuple(
-        RateScore(
-            rate,
-            float(np.mean([o.score(measure) for o in by_rate[rate]])),
-            sum(o.failed for o in by_rate[rate]),
-            len(by_rate[rate]),
-        )
-        for rate in sorted(by_rate)
-    )
+    return tuple(_rate_score(rate, by_rate[rate], measure) for rate in sorted(by_rate))
+
+
+def _rate_score(rate: float, outcomes: Sequence[Outcome], measure: Measure) -> RateScore:
+    scores = [o.score(measure) for o in outcomes]
+    error = mean_and_standard_error(scores)[1] if len(scores) > 1 else None
+    return RateScore(rate, float(np.mean(scores)), sum(o.failed for o in outcomes), len(outcomes), error)
 
 
 def select_rate(scores: Sequence[RateScore], tolerance: float, higher_is_better: bool = False) -> float | None:

@@ -1,6 +1,7 @@
 """Tasks to train: handwritten digits, and the user's own."""
 
+from lightball.workloads.checks import check
 from lightball.workloads.load import BUNDLED, load
-from lightball.workloads.workload import Data, Workload, accuracy, check, cross_entropy, fingerprint
+from lightball.workloads.workload import Data, Workload, accuracy, cross_entropy, fingerprint, identity
 
-__all__ = ["BUNDLED", "Data", "Workload", "accuracy", "check", "cross_entropy", "fingerprint", "load"]
+__all__ = ["BUNDLED", "Data", "Workload", "accuracy", "check", "cross_entropy", "fingerprint", "identity", "load"]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.abc import Loader
 from pathlib import Path
+from types import ModuleType
 
 from lightball.errors import InputError
+from lightball.workloads.checks import check
 from lightball.workloads.digits import digits, digits_conv
-from lightball.workloads.workload import Workload, check
+from lightball.workloads.workload import Workload
 
 BUNDLED: dict[str, Callable[[], Workload]] = {"digits": digits, "digits-conv": digits_conv}
 
@@ -29,10 +33,10 @@ def load(task: str) -> Workload:
         raise InputError(
             f"unknown task {task!r}: choose one of {', '.join(BUNDLED)}, or give your own as file.py:function"
         )
-    return check(_call(Path(path), function))
+    return _call(Path(path), function)
 
 
-def _call(path: Path, function: str) -> object:
+def _call(path: Path, function: str) -> Workload:
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}: give the path of a Python file, as my_task.py:make_task")
     # Registered under its own name, so that classes of the file can be found again.
@@ -43,10 +47,18 @@ def _call(path: Path, function: str) -> object:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     folder = str(path.resolve().parent)
-    if folder not in sys.path:  # as when Python runs the file: what lies beside it can be imported, later too
-        sys.path.insert(0, folder)
+    with ExitStack() as undo:
+        if folder not in sys.path:  # as when Python runs the file: what lies beside it can be imported, later too
+            sys.path.insert(0, folder)
+            undo.callback(sys.path.remove, folder)
+        workload = check(_run(spec.loader, module, path, function))
+        undo.pop_all()
+    return workload
+
+
+def _run(loader: Loader, module: ModuleType, path: Path, function: str) -> object:
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
         make = getattr(module, function, None)
         if not callable(make):
             raise InputError(

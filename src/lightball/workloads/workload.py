@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from lightball.errors import InputError
-from lightball.oracles import PerExampleLoss, build, check_vectorisable
+from lightball.oracles import PerExampleLoss, build
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
@@ -63,117 +62,49 @@ class Workload:
     metric: PerExampleLoss = accuracy
 
 
-def check(workload: object) -> Workload:
-    """The workload itself, if it can be trained.
+def identity(workload: Workload) -> str:
+    """A hash of the data and of the initial weights at one seed, with their names and which of them are trained.
 
-    Tries two examples of each data set: shapes of loss and metric, a finite loss of the untrained model, a finite
-    gradient for every trainable parameter, and that many copies of the model can be trained at once.
-
-    Raises:
-        InputError: one line that says which part does not fit and what is required.
+    No arithmetic is in it, so that every process finds the same one; 16 hexadecimal digits.
     """
-    if not isinstance(workload, Workload):
-        raise InputError(
-            f"the task is a {type(workload).__name__}, but must be a lightball.Workload: return Workload(...)"
-        )
+    model = build(workload.model, seed=0)
+    trained = {name: p.requires_grad for name, p in model.named_parameters()}
+    named = {f"model.{name} {trained.get(name)}": value for name, value in model.state_dict().items()}
     for split in ("train", "validation", "test"):
-        _check_data(split, getattr(workload, split))
-    model = _make_model(workload)
-    check_vectorisable(model, workload.train.inputs[:2])
-    for split, part in (("train", "loss"), ("train", "metric"), ("validation", "metric"), ("test", "metric")):
-        _check_scores(workload, model, split, part)
-    _check_start(workload, model)
-    return workload
+        data: Data = getattr(workload, split)
+        named |= {f"{split}.inputs": data.inputs, f"{split}.targets": data.targets}
+    return _hash(named)
 
 
 def fingerprint(workload: Workload) -> str:
-    """A hash of the data, of the initial weights at one seed, and of the loss and metric on a few examples.
+    """A hash of :func:`identity` and of the loss and metric of every training example at the initial weights.
 
-    Two workloads with equal fingerprints train alike, whatever their code looks like; 16 hexadecimal digits.
+    It stands for what a workload computes, whatever its code looks like: another loss, metric, model or data changes
+    it. Two models that agree in names, weights, trained parameters and on all training examples count as equal.
+
+    Raises:
+        InputError: the model, the loss or the metric fails on some example, say on a label out of range.
     """
-    digest = hashlib.blake2b(digest_size=8)
     model = build(workload.model, seed=0)
-    few = Data(workload.train.inputs[:32], workload.train.targets[:32])
+    named: dict[str, Tensor] = {}
     with torch.no_grad():
-        outputs = model(few.inputs)
-        scores = [fn(outputs, few.targets) for fn in (workload.loss, workload.metric)]
-    splits = [t for data in (workload.train, workload.validation, workload.test) for t in (data.inputs, data.targets)]
-    for tensor in [*splits, *model.state_dict().values(), *scores]:
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        pairs = zip(torch.split(workload.train.inputs, 1024), torch.split(workload.train.targets, 1024), strict=True)
+        for i, (inputs, targets) in enumerate(pairs):
+            try:
+                outputs = model(inputs)
+                named |= {
+                    f"loss {i}": workload.loss(outputs, targets),
+                    f"metric {i}": workload.metric(outputs, targets),
+                }
+            except Exception as error:  # the user's own code runs here: anything can be raised
+                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                raise InputError(f"the loss or the metric fails on the training data: {reason}") from error
+    return _hash({identity(workload): torch.empty(0), **named})
+
+
+def _hash(named: dict[str, Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in named.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _check_data(split: str, data: object) -> None:
-    if not isinstance(data, Data):
-        raise InputError(f"{split} is a {type(data).__name__}, but must be lightball.Data(inputs, targets)")
-    for part in ("inputs", "targets"):
-        value = getattr(data, part)
-        if not isinstance(value, Tensor) or value.ndim == 0:
-            kind = "single number" if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(
-                f"{split}.{part} is a {kind}, but must be a torch.Tensor, examples first: "
-                "convert it with torch.as_tensor"
-            )
-    if len(data.inputs) != len(data.targets) or len(data) < 2:
-        raise InputError(
-            f"{split} has {len(data.inputs)} inputs and {len(data.targets)} targets: there must be equally many, "
-            "and at least 2"
-        )
-
-
-def _make_model(workload: Workload) -> nn.Module:
-    try:
-        model = build(workload.model, seed=0)
-    except Exception as error:  # the user's own code runs here: anything can be raised
-        raise InputError(
-            f"model() fails: {_reason(error)} (model must be a function without arguments that makes one)"
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model() returned a {type(model).__name__}, but must return a torch.nn.Module")
-    if not any(p.requires_grad for p in model.parameters()):
-        raise InputError("the model has no trainable parameter: at least one must have requires_grad=True")
-    return model
-
-
-def _check_scores(workload: Workload, model: nn.Module, split: str, part: str) -> None:
-    """That the loss or the metric gives a number for each of two examples."""
-    data: Data = getattr(workload, split)
-    try:
-        value = getattr(workload, part)(model(data.inputs[:2]), data.targets[:2])
-    except Exception as error:  # the user's own code runs here: anything can be raised
-        raise InputError(f"{part}(outputs, targets) fails on two {split} examples: {_reason(error)}") from error
-    if not isinstance(value, Tensor) or value.shape != (2,):
-        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(
-            f"{part} gives {got} for 2 {split} examples, but must give one number for each, shape (2,): "
-            "pass reduction='none'"
-        )
-    if not value.is_floating_point():
-        raise InputError(f"{part} gives {value.dtype}, but must give floating-point numbers: append .float()")
-
-
-def _check_start(workload: Workload, model: nn.Module) -> None:
-    """That training can start: a finite loss, and a finite gradient of every trainable parameter."""
-    loss = workload.loss(model(workload.train.inputs[:2]), workload.train.targets[:2])
-    if not loss.isfinite().all():
-        raise InputError(
-            f"the untrained model's loss is {loss.mean():g} on two training examples, but must be finite: "
-            "look at the inputs, the targets and the initial weights"
-        )
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    reached = loss.requires_grad
-    gradients = torch.autograd.grad(loss.sum(), list(trained.values()), allow_unused=True) if reached else ()
-    for name, gradient in zip_longest(trained, gradients):
-        if gradient is None:
-            raise InputError(
-                f"the loss does not depend on the parameter '{name}': leave it out, or freeze it with "
-                "requires_grad_(False)"
-            )
-        if not gradient.isfinite().all():
-            raise InputError(f"the gradient of '{name}' is not finite at the initial weights: look at the loss there")
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what the user's code raised."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
