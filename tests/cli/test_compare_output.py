@@ -154,7 +154,7 @@ class TestHelp:
 
 
 def arm(momentum: float, lr: float | None, loss: float | None, accuracy: float | None, failed: int = 0) -> Arm:
-    return Arm(momentum, lr, True, loss, accuracy, 64, failed, (2.3, 1.0), ())
+    return Arm(momentum, lr, True, loss, 0.01, accuracy, 0.01, 64, failed, (2.3, 1.0), ())
 
 
 def made_up(rows: dict[int, dict[float, Verdict]], loss: float = 0.3, mean: float = 0.1, lr: float = 0.4) -> Result:
@@ -196,8 +196,8 @@ class TestWidth:
         assert max(map(len, result_text(made_up(rows)).splitlines())) <= 80
 
     def test_rules_without_a_rate(self) -> None:
-        empty = Arm(0.0, None, True, None, None, 0, 0, (), ())
-        pairing = Pairing(Arm(0.9, None, True, None, None, 0, 0, (), ()), {}, None, None)
+        empty = Arm(0.0, None, True, None, None, None, None, 0, 0, (), ())
+        pairing = Pairing(Arm(0.9, None, True, None, None, None, None, 0, 0, (), ()), {}, None, None)
         settings = Settings(batch_sizes=(8, 32))
         batches = (
             BatchResult(8, None, empty, (pairing,), ()),
@@ -232,10 +232,10 @@ class TestSum:
             ({8: NO, 32: NO, 128: HELPS, 512: HELPS}, "has no value up to batch size 32, helps from 128 on"),
             ({8: NO, 32: NO}, "has no value up to batch size 32"),
             ({8: HELPS, 32: HELPS}, "helps from 8 on"),
-            ({8: NO, 32: OPEN, 128: HELPS}, "has no value up to batch size 8, helps from 128 on, is undecided at 32"),
+            ({8: NO, 32: OPEN, 128: HELPS}, "has no value up to batch size 8, helps from 128 on, undecided at 32"),
             ({8: HURTS, 32: NO}, "hurts at 8, has no value at 32"),
             ({8: HELPS, 32: NO}, "helps at 8, has no value at 32"),
-            ({64: OPEN}, "is undecided at 64"),
+            ({64: OPEN}, "undecided at 64"),
         ],
     )
     def test_one_momentum(self, rows: dict[int, Verdict], expected: str) -> None:
@@ -246,7 +246,7 @@ class TestSum:
         text = verdict_text(made_up({8: {0.9: NO, 0.99: HURTS}, 512: {0.9: HELPS, 0.99: OPEN}}))
         assert " ".join(text.split()).startswith(
             "Training loss: momentum helps from 512 on, has no value at 8 with β = 0.9, hurts at 8 with β = 0.99, "
-            "is undecided at 512 with β = 0.99. Test"
+            "undecided at 512 with β = 0.99. Test"
         )
 
     def test_every_verdict_is_said(self) -> None:

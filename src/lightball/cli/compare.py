@@ -124,6 +124,7 @@ def compare(
                 on_plan=on_plan,
             )
         except KeyboardInterrupt:
+            progress.stop()
             if folders:
                 command = shlex.join(["lightball", *sys.argv[1:]])
                 click.echo(

@@ -42,6 +42,10 @@ class Progress:
         if self._task is not None:
             self._bar.advance(self._task, work)
 
+    def stop(self) -> None:
+        """Take the bar away, so that what is printed next has a line of its own."""
+        self._bar.stop()
+
     def __enter__(self) -> Progress:
         self._bar.start()
         return self
@@ -49,4 +53,4 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self.stop()

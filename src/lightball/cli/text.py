@@ -16,7 +16,7 @@ _PREDICATES = {
     Verdict.NO_VALUE: "has no value",
     Verdict.HELPS: "helps",
     Verdict.HURTS: "hurts",
-    Verdict.UNDECIDED: "is undecided",
+    Verdict.UNDECIDED: "undecided",
 }
 
 
@@ -45,7 +45,7 @@ def result_text(result: Result) -> str:
     lines: list[str] = []
     for measure, name in JUDGED.items():
         lines += [
-            f"{name.capitalize()}, at the rates selected for each rule",
+            f"{name.capitalize()}, at the rates selected for each rule{_margins(result, measure)}",
             _header(),
             *_rows(result, measure),
             "",
@@ -83,6 +83,15 @@ def _within(span: Span, batch_size: int, verdict: Verdict) -> bool:
     if verdict is Verdict.NO_VALUE:
         return span.no_value_up_to is not None and batch_size <= span.no_value_up_to
     return verdict is Verdict.HELPS and span.helps_from is not None and batch_size >= span.helps_from
+
+
+def _margins(result: Result, measure: Judged) -> str:
+    """What difference does not matter, over the batch sizes."""
+    values = [_signed(batch.margins[measure], measure) for batch in result.batches if batch.margins]
+    if not values:
+        return ""
+    low, high = min(values).removeprefix("+"), max(values).removeprefix("+")
+    return f"; margin {low}" if low == high else f"; margin {low} to {high}"
 
 
 def _header() -> str:
