@@ -28,7 +28,7 @@ class Footprint:
     """What one step of one replica touches.
 
     ``bytes_per_replica`` counts parameters, state, gradients and activations; ``width`` is the number of replicas
-    to move at once. Both follow from the shapes alone, so that the same study is planned alike everywhere.
+    to move at once. Both follow from the shapes (and a GPU's memory), not from timings, so that plans repeat.
     """
 
     bytes_per_replica: int

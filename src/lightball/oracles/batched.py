@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from lightball.errors import InputError
+from lightball.errors import InputError, reason_of
 from lightball.oracles.protocol import Tensors
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ def check_vectorisable(model: nn.Module, inputs: Shaped[Tensor, "example ..."]) 
             torch.autograd.grad(outputs.sum(), list(pair.values()), materialize_grads=True)
         except Exception as error:  # the user's own code runs here: anything can be raised
             name = path[-1] if path else ""
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(
                 f"module '{name or 'model'}' ({type(model.get_submodule(name)).__name__}) cannot be vectorised over "
-                f"models: {reason} (avoid control flow on tensor values, .item() and in-place buffers in forward)"
+                f"models: {reason_of(error)} "
+                "(avoid control flow on tensor values, .item() and in-place buffers in forward)"
             ) from error
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from lightball.errors import InputError
+from lightball.errors import InputError, reason_of
 from lightball.studies.runs import Chunk, Outcome
 from lightball.studies.settings import Settings
 from lightball.studies.training import BatchTrainer
@@ -110,8 +110,7 @@ def choose_device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} cannot be used: {reason} (choose auto, cpu or cuda)") from error
+        raise InputError(f"device {name!r} cannot be used: {reason_of(error)} (choose auto, cpu or cuda)") from error
     return name
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightball.dynamics import Ensemble
-from lightball.errors import InputError
+from lightball.errors import InputError, reason_of
 from lightball.oracles import MinibatchOracle, Sampling, build, check_vectorisable
 from lightball.rules import canonical
 from lightball.workloads.workload import Data, Workload
@@ -62,7 +62,7 @@ def _make_model(workload: Workload) -> nn.Module:
         model = build(workload.model, seed=0)
     except Exception as error:  # the user's own code runs here: anything can be raised
         raise InputError(
-            f"model() fails: {_reason(error)} (model must be a function without arguments that makes one)"
+            f"model() fails: {reason_of(error)} (model must be a function without arguments that makes one)"
         ) from error
     if not isinstance(model, nn.Module):
         raise InputError(f"model() returned a {type(model).__name__}, but must return a torch.nn.Module")
@@ -77,7 +77,7 @@ def _check_scores(workload: Workload, model: nn.Module, split: str, part: str) -
     try:
         value = getattr(workload, part)(model(data.inputs[:2]), data.targets[:2])
     except Exception as error:  # the user's own code runs here: anything can be raised
-        raise InputError(f"{part}(outputs, targets) fails on two {split} examples: {_reason(error)}") from error
+        raise InputError(f"{part}(outputs, targets) fails on two {split} examples: {reason_of(error)}") from error
     if not isinstance(value, Tensor) or value.shape != (2,):
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise InputError(
@@ -128,7 +128,7 @@ def _check_together(workload: Workload) -> None:
         raise
     except Exception as error:  # the user's own code runs here: anything can be raised
         raise InputError(
-            f"the loss cannot be traced: {_reason(error)} (avoid control flow on tensor values and .item() in it)"
+            f"the loss cannot be traced: {reason_of(error)} (avoid control flow on tensor values and .item() in it)"
         ) from error
     with torch.no_grad():
         alone = [workload.loss(build(workload.model, seed)(inputs), targets).mean() for seed in (1, 2)]
@@ -137,8 +137,3 @@ def _check_together(workload: Workload) -> None:
             "models trained at once do not give the losses that each gives alone: keep what differs between seeds in "
             "parameters, and change no state in forward"
         )
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what the user's code raised."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

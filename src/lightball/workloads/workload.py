@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lightball.errors import InputError
+from lightball.errors import InputError, reason_of
 from lightball.oracles import PerExampleLoss, build
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def fingerprint(workload: Workload) -> str:
                     f"metric {i}": workload.metric(outputs, targets),
                 }
             except Exception as error:  # the user's own code runs here: anything can be raised
-                reason = str(error).strip().partition("\n")[0] or type(error).__name__
-                raise InputError(f"the loss or the metric fails on the training data: {reason}") from error
+                raise InputError(f"the loss or the metric fails on the training data: {reason_of(error)}") from error
     return _hash({identity(workload): torch.empty(0), **named})
 
 
