@@ -23,8 +23,8 @@ def runs_of(worker: int, cores: int, batch_size: int) -> list[Any]:
 
 @cache
 def trainer(task: str, batch_size: int) -> Any:
+    from lightball.studies.engines.batch_trainer import BatchTrainer
     from lightball.studies.settings import Settings
-    from lightball.studies.training import BatchTrainer
     from lightball.workloads import load
 
     return BatchTrainer(load(task), Settings(**SETTINGS), batch_size, "cpu")

@@ -11,17 +11,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Data", "InputError", "Settings", "Workload", "__version__", "compare"]
+__all__ = ["Data", "InputError", "Settings", "Workload", "__version__", "compare", "load"]
 
 if TYPE_CHECKING:
     from lightball.errors import InputError
     from lightball.studies import Settings, compare
+    from lightball.studies.store import load
     from lightball.workloads import Data, Workload
 
 _HOMES = {
     "InputError": "lightball.errors",
     "Settings": "lightball.studies",
     "compare": "lightball.studies",
+    "load": "lightball.studies.store",
     "Data": "lightball.workloads",
     "Workload": "lightball.workloads",
 }

@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a study: what is finished is kept, nothing is left running, and the study can go on."""
+"""Ctrl-C or SIGTERM in the middle of a study: what is finished stays, no process does, and the study can go on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups")
 
-LONG = shlex.split("compare digits --batch-sizes 256 --epochs 10 --tuning-seeds 500 --compile off --out runs")
+LONG = shlex.split("compare digits --batch-sizes 256 --epochs 3 --tuning-seeds 500 --compile off --out runs")
 
 
 def wait_for(condition, seconds: float) -> bool:  # type: ignore[no-untyped-def]
@@ -35,25 +35,34 @@ def group_is_empty(group: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_ctrl_c(tmp_path: Path, workers: str) -> None:
-    command = [*LONG, "--workers", workers]
+@pytest.mark.parametrize(
+    ("options", "number", "status"),
+    [
+        ("--workers 1", signal.SIGINT, 130),
+        ("--workers 2", signal.SIGINT, 130),
+        ("--workers 2", signal.SIGTERM, 143),
+        ("--workers 2 --engine process", signal.SIGINT, 130),
+    ],
+)
+def test_interrupt(tmp_path: Path, options: str, number: signal.Signals, status: int) -> None:
+    """Ctrl-C reaches the whole process group, SIGTERM the one process that it is sent to."""
+    command = [*LONG, *options.split()]
     study = subprocess.Popen(
         [sys.executable, "-m", "lightball", *command],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # a process group of its own, as a shell gives it; Ctrl-C reaches all of it
+        start_new_session=True,  # a process group of its own, as a shell gives it
     )
     try:
         assert wait_for(lambda: list(tmp_path.glob("runs/chunks/*.parquet")) or study.poll() is not None, 60)
         assert study.poll() is None, study.communicate()
-        os.killpg(study.pid, signal.SIGINT)
+        (os.killpg if number is signal.SIGINT else os.kill)(study.pid, number)
         started = time.monotonic()
         _, err = study.communicate(timeout=20)
         assert time.monotonic() - started < 10
-        assert study.returncode == 130
+        assert study.returncode == status
         assert wait_for(lambda: group_is_empty(study.pid), 20), "a worker is left"
     finally:
         if not group_is_empty(study.pid):

@@ -18,7 +18,7 @@ from torch import nn
 from lightball import Data, Workload
 from lightball.studies.runs import Chunk, Run
 from lightball.studies.settings import Settings
-from lightball.studies.training import BatchTrainer
+from lightball.studies.engines.batch_trainer import BatchTrainer
 
 torch.set_num_threads(1)
 

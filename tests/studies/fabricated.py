@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from lightball.studies.api import Silent
 from lightball.studies.comparison import Comparison
-from lightball.studies.engine import Finished
+from lightball.studies.engines.job import Finished
+from lightball.studies.ledger import Ledger
 from lightball.studies.plan import BatchPlan, Plan
 from lightball.studies.result import BatchResult, Result
 from lightball.studies.runs import Chunk, Outcome, Run, seeds
@@ -89,7 +90,7 @@ class FakeEngine:
         self.before = before
         self.chunks: list[Chunk] = []
 
-    def compute(self, chunks: Sequence[Chunk]) -> Iterator[Finished]:
+    def compute(self, chunks: Iterable[Chunk]) -> Iterator[Finished]:
         for chunk in chunks:
             if self.before:
                 self.before(chunk)
@@ -108,12 +109,15 @@ def plan_for(settings: Settings, width: int = 28) -> Plan:
 
 
 def study(
-    settings: Settings, world: Callable[[Run], Outcome] | FakeEngine, folder: Path, width: int = 28
+    settings: Settings,
+    world: Callable[[Run], Outcome] | FakeEngine,
+    folder: Path,
+    width: int = 28,
+    retry_failed: bool = False,
 ) -> tuple[Result, FakeEngine]:
     """The result of a comparison in this world, and the engine that computed it."""
     engine = world if isinstance(world, FakeEngine) else FakeEngine(world)
-    store = Store(folder, {"made": "up"})
-    store.prepare()
-    comparison = Comparison(settings, plan_for(settings, width), "basis", engine, store, Silent())
-    batches: tuple[BatchResult, ...] = comparison.run()
-    return Result("made-up", settings, batches, 1.0, comparison.computed, comparison.reused, str(folder)), engine
+    with Store(folder, {"made": "up"}, {}) as store:
+        ledger = Ledger(plan_for(settings, width), "basis", engine, store, Silent(), retry_failed)
+        batches: tuple[BatchResult, ...] = Comparison(settings, ledger, store).run()
+    return Result("made-up", settings, batches, 1.0, ledger.computed, ledger.reused, str(folder)), engine

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from lightball.errors import InputError
-from lightball.studies.engine import InProcess, Trainers, Workers, choose_device, choose_workers, one_thread
+from lightball.studies.engines.devices import check_workers, choose_device, num_cores, one_thread
+from lightball.studies.engines.tasks import open_task
+from lightball.studies.engines.vectorised import InProcess, Trainers, Workers
 from lightball.studies.runs import Chunk, Outcome, Run, pack, seeds
 from lightball.studies.settings import Settings
-from lightball.workloads import Data, Workload, identity
+from lightball.workloads import Data, Workload
 
 SETTINGS = Settings(batch_sizes=(5, 16), epochs=2, compile="off")
 
@@ -32,7 +35,10 @@ def chunks(width: int = 4) -> list[Chunk]:
         chunk
         for b in SETTINGS.batch_sizes
         for chunk in pack(
-            [[Run(b, 0.3, seed, m) for m in (0.0, 0.9)] for seed in seeds("tune", 3)], width=width, compiled=False
+            [[Run(b, 0.3, seed, m) for m in (0.0, 0.9)] for seed in seeds("tune", 3)],
+            width=width,
+            compiled=False,
+            phase="tune",
         )
     ]
 
@@ -57,13 +63,14 @@ def test_outcomes_come_in_the_order_of_their_chunk() -> None:
 
 
 def test_two_workers_compute_the_same_bits(here: dict[Run, Outcome]) -> None:
-    engine = Workers(workload(), SETTINGS, 2, identity(workload()))
+    engine = Workers(open_task(workload(), SETTINGS, "cpu"), SETTINGS, 2)
     with closing(engine):
         assert by_run(list(engine.compute(chunks()))) == here
 
 
 def test_a_task_that_differs_in_the_worker_is_refused() -> None:
-    engine = Workers(workload(), SETTINGS, 2, "another identity")
+    task = open_task(workload(), SETTINGS, "cpu")
+    engine = Workers(replace(task, for_workers=(*task.for_workers[:2], "another identity")), SETTINGS, 2)
     with closing(engine), pytest.raises(InputError, match="the task differs each time it is made"):
         list(engine.compute(chunks()))
 
@@ -117,9 +124,9 @@ class TestChoices:
             choose_device("cuda:99")
 
     def test_workers(self) -> None:
-        assert choose_workers(3, "cpu") == 3
-        assert choose_workers(None, "cuda") == 1
-        assert 1 <= choose_workers(None, "cpu") <= (os.cpu_count() or 1)
+        assert check_workers(3) == 3
+        assert check_workers(None) is None
+        assert 1 <= num_cores() <= (os.cpu_count() or 1)
         for bad in (0, -2):
             with pytest.raises(InputError, match=f"workers is {bad}, but must be a whole number from 1 up"):
-                choose_workers(bad, "cpu")
+                check_workers(bad)

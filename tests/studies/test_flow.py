@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 import lightball
 from lightball.errors import InputError
 from lightball.studies import Plan, Result, Settings, as_json
+from lightball.studies.api import Silent
 from lightball.studies.runs import seeds
 from lightball.workloads import load
 
@@ -149,17 +151,20 @@ class TestFiles:
     def test_one_parquet_file_for_each_chunk_and_nothing_temporary(self, result: Result, folder: Path) -> None:
         files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         chunks = {f for f in files if f.startswith("chunks/")}
-        assert files - chunks == {"plan.json", "margins.json", "result.json"}
+        plans = {f for f in files if f.startswith("plan/")}
+        assert files - chunks - plans == {"study.json", "study.copy.json", "margins.json", "result.json"}
+        assert all(f.endswith(".json") for f in plans)
         assert all(f.endswith(".parquet") for f in chunks)
         assert sum(t.num_rows for t in tables(folder).values()) == result.computed_runs
 
     def test_metadata(self, result: Result, folder: Path) -> None:
         for table in tables(folder).values():
-            about = json.loads(table.schema.metadata[b"lightball"])
+            about = json.loads(table.schema.metadata[b"lightball"])["about"]
             assert about["basis"]["task"] == "digits"
             assert about["basis"]["device"] == "cpu"
             assert about["basis"]["torch"] == torch.__version__
-            assert about["basis"]["settings"]["lr"] == [0.2, 0.4]
+            assert about["basis"]["settings"]["epochs"] == 2
+            assert "lr" not in about["basis"]["settings"]  # which each row has
             assert about["versions"]["lightball"] == lightball.__version__
             assert {"python", "numpy"} < set(about["versions"])
             assert about["hardware"]
@@ -183,18 +188,23 @@ class TestFiles:
         assert stored == result.batches[0].margins
 
     def test_the_plan_is_told_before_and_stored(self, result: Result, folder: Path) -> None:
-        told: list[tuple[Plan, bool]] = []
+        told: list[tuple[str, Plan, bool]] = []
 
-        def on_plan(plan: Plan, where: Path) -> None:
-            told.append((plan, where == folder))
+        def on_plan(task: str, plan: Plan, where: Path) -> None:
+            told.append((task, plan, where == folder))
 
         lightball.compare("digits", out=folder, workers=1, on_plan=on_plan, **TINY)  # type: ignore[arg-type]
-        ((plan, same_folder),) = told
+        ((task, plan, same_folder),) = told
+        assert task == "digits"
         assert same_folder
         assert plan.runs == (8 + 24, 8 + 24)
         assert plan.steps == 32 * 2 * (1078 // 64)
+        assert plan.seconds is not None
         assert plan.seconds[0] > 0
-        assert json.loads((folder / "plan.json").read_text())["plan"]["runs"] == [32, 32]
+        stored = json.loads((folder / "study.json").read_text())
+        assert stored["compositions"] == {"64": plan.batches[0].composition}
+        planned = {key for path in folder.glob("plan/*.json") for key in json.loads(path.read_text())["chunks"]}
+        assert planned == {name.split(".")[0] for name in tables(folder)}
 
 
 class TestAgain:
@@ -208,29 +218,46 @@ class TestAgain:
         assert (again.computed_runs, again.reused_runs) == (0, result.computed_runs)
         assert again.batches[0].pairings[0].verdict("test_accuracy") == "no value"
 
-    def test_another_weight_decay_reuses_nothing(self, result: Result, folder: Path) -> None:
+    def test_other_margins_than_the_first_are_told(self, result: Result, folder: Path) -> None:
+        assert not result.batches[0].margins_changed
+        assert compare(folder, margin_accuracy=0.3).batches[0].margins_changed
+        assert not compare(folder).batches[0].margins_changed  # the first ones stay
+
+    def test_another_weight_decay_is_another_study(self, result: Result, folder: Path) -> None:
         before = set(tables(folder))
-        again = compare(folder, weight_decay=1e-2)
-        assert again.reused_runs == 0
-        assert again.computed_runs > 0
-        assert before < set(tables(folder))
-        assert compare(folder).reused_runs == result.computed_runs  # the first ones are still there
+        with pytest.raises(InputError, match=r"holds another study \(weight_decay is 0.0 there, 0.01 here\): choose"):
+            compare(folder, weight_decay=1e-2)
+        assert before == set(tables(folder))
+        assert compare(folder).reused_runs == result.computed_runs
 
     def test_another_folder_gives_the_same_bits_in_the_same_chunks(
         self, result: Result, folder: Path, tmp_path: Path
     ) -> None:
         again = compare(tmp_path)
         assert again.batches == result.batches
-        for name, table in tables(tmp_path).items():
-            assert table.equals(pq.read_table(folder / "chunks" / name))
+        there, here = (
+            {name.split(".")[0]: table.replace_schema_metadata(None) for name, table in tables(f).items()}
+            for f in (folder, tmp_path)
+        )
+        assert here == there
 
-    def test_a_damaged_chunk_is_named(self, result: Result, tmp_path: Path, folder: Path) -> None:
-        (tmp_path / "chunks").mkdir()
-        for path in folder.glob("chunks/*.parquet"):
-            (tmp_path / "chunks" / path.name).write_bytes(path.read_bytes()[:-20])
-        with pytest.raises(InputError, match=r"the file '.*\.parquet' is damaged \(.*\): delete it and run again") as e:
-            compare(tmp_path)
-        assert "\n" not in str(e.value)
+    def test_a_damaged_chunk_is_named_and_computed_again(self, result: Result, tmp_path: Path, folder: Path) -> None:
+        shutil.copytree(folder, tmp_path / "copy")
+        first, second, *_ = sorted((tmp_path / "copy" / "chunks").iterdir())
+        first.write_bytes(first.read_bytes()[:-20])
+        flipped = bytearray(second.read_bytes())
+        flipped[100] ^= 1
+        second.write_bytes(flipped)
+        said: list[str] = []
+        observer = Silent()
+        observer.say = said.append  # type: ignore[method-assign]
+        again = compare(tmp_path / "copy", observer=observer)
+        assert again.batches == result.batches
+        assert 0 < again.computed_runs < result.computed_runs
+        assert len(said) == 2
+        assert all("is damaged (its bytes do not match the digest in its name): set aside in" in line for line in said)
+        assert {p.name for p in (tmp_path / "copy" / "damaged").iterdir()} == {first.name, second.name}
+        assert compare(tmp_path / "copy").computed_runs == 0
 
 
 class TestArguments:

@@ -30,7 +30,7 @@ def judged(sgd: list[Outcome], sgdm: list[Outcome]) -> BatchResult:
     settings = Settings(batch_sizes=(8,), stages=(6,), lr=(0.4,))
     choices = {m: Choice(0.4, False, ()) for m in (0.0, 0.9)}
     outcomes = {o.run: o for o in (*sgd, *sgdm)}
-    return judge(settings, 8, 6, [0.4], choices, {"train_loss": 0.02, "test_accuracy": 0.005}, outcomes)
+    return judge(settings, 8, SEEDS, [0.4], choices, {"train_loss": 0.02, "test_accuracy": 0.005}, outcomes)
 
 
 def test_positive_favours_momentum_for_both_measures() -> None:

@@ -68,6 +68,12 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("schedule", 3, "3", "of type str"),
     ("max_extensions", -1, "-1", "a whole number from 0 up"),
     ("compile", "yes", "yes", "auto or on or off"),
+    ("engine", "ray", "ray", "vectorised or process or command"),
+    ("precision", "fp16", "fp16", "float32 or bfloat16 or float16"),
+    ("accumulate", 0, "0", "a whole number from 1 up"),
+    ("accumulate", 1.5, "1.5", "of type int"),
+    ("clip_norm", -1.0, "-1.0", "a finite number from 0 up"),
+    ("clip_norm", INF, "inf", "a finite number from 0 up"),
 ]
 
 

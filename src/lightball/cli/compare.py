@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 
 # Options that are no settings of a study, with a value of their type; the TOML file may hold them too.
-_OTHERS = {"device": "auto", "workers": 1, "out": "runs", "json": False, "quiet": False}
+_OTHERS = {
+    "device": "auto",
+    "workers": 1,
+    "timeout": 1.0,
+    "retry_failed": False,
+    "out": "runs",
+    "json": False,
+    "quiet": False,
+}
 
 
 def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> dict[str, Any]:
@@ -68,8 +76,25 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
 )
 @click.option("--max-extensions", type=int, help="How often each end of the grid may grow.  [default: 8]")
 @click.option("--compile", type=click.Choice(["auto", "on", "off"]), help="torch.compile the step.  [default: auto]")
+@click.option(
+    "--engine",
+    type=click.Choice(["vectorised", "process", "command"]),
+    help="vectorised: many small models at once. process: any model, each in a process. command: TASK is the command "
+    "of a training script.  [default: vectorised]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Mixed precision; process engine.  [default: float32]",
+)
+@click.option("--accumulate", type=int, help="Micro-batches of a step; process engine.  [default: 1]")
+@click.option("--clip-norm", type=float, help="Clip the gradient norm, 0 for not; process engine.  [default: 0]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--workers", type=click.IntRange(min=1), help="CPU processes.  [default: one a core]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes; scripts at a time.  [default: one a core, one script]"
+)
+@click.option("--timeout", type=float, help="Seconds after which a script is ended; command engine.")
+@click.option("--retry-failed", is_flag=True, help="Compute again what is stored of runs that crashed.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -82,6 +107,8 @@ def compare(
     config: dict[str, Any],
     device: str,
     workers: int | None,
+    timeout: float | None,
+    retry_failed: bool,
     out: Path | None,
     json: bool,
     quiet: bool,
@@ -89,16 +116,22 @@ def compare(
 ) -> int:
     """Train TASK with SGD and with momentum SGD at matched effective learning rates, and say whether momentum helps.
 
-    TASK is digits, digits-conv, or your own file.py:function that returns a lightball.Workload. Both rules are tuned
-    on seeds of their own, then compared on fresh ones as pairs: same initial weights, same data order.
+    TASK is digits, digits-conv, or your own file.py:function that returns a lightball.Workload; with --engine command
+    it is the command of a training script. Both rules are tuned on seeds of their own, then compared on fresh ones as
+    pairs: same initial weights, same data order. Finished runs are kept: the same command goes on from them, and
+    several at once share the work.
 
     \b
     Examples:
       lightball compare digits
       lightball compare digits --batch-sizes 8,32 --momentum 0.9,0.99 --json
       lightball compare my_task.py:make_task --epochs 10 --out runs/mine
+      lightball compare my_task.py:make_task --engine process --precision bfloat16
+      lightball compare --engine command "python train.py --lr {torch_lr}
+          --momentum {momentum} --batch-size {batch_size} --seed {seed}"
     """
     from lightball import studies
+    from lightball.cli.interrupts import exit_code
     from lightball.cli.progress import Progress
     from lightball.cli.text import plan_text, result_text, verdict_text
     from lightball.studies.settings import make
@@ -107,10 +140,10 @@ def compare(
     silent = json or quiet
     folders: list[Path] = []
 
-    def on_plan(plan: Plan, folder: Path) -> None:
+    def on_plan(name: str, plan: Plan, folder: Path) -> None:
         folders.append(folder)
         if not silent:
-            click.echo(plan_text(task, settings, plan, folder))
+            click.echo(plan_text(name, settings, plan, folder))
 
     with Progress(enabled=not silent) as progress:
         try:
@@ -119,11 +152,13 @@ def compare(
                 out=out,
                 device=device,
                 workers=workers,
+                timeout=timeout,
+                retry_failed=retry_failed,
                 settings=settings,
                 observer=progress,
                 on_plan=on_plan,
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             progress.stop()
             if folders:
                 command = shlex.join(["lightball", *sys.argv[1:]])
@@ -131,7 +166,7 @@ def compare(
                     f"lightball: interrupted; {progress.finished} in {folders[0]}; go on with: {command}",
                     err=True,
                 )
-                return 130
+                return exit_code(interrupt)
             raise
     if json:
         click.echo(dumps(studies.as_json(result), indent=2))

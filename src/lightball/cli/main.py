@@ -10,10 +10,11 @@ import click
 from lightball import __version__
 from lightball.cli.compare import compare
 from lightball.cli.convert import convert
+from lightball.cli.interrupts import exit_code, sigterm_interrupts
+from lightball.cli.runs import runs
 from lightball.errors import InputError
 
 BAD_INPUT = 2
-INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -25,17 +26,20 @@ def lightball() -> None:
     Examples:
       lightball compare digits
       lightball convert --lr 0.1 --momentum 0.9 --from torch --to sgd
+      lightball runs lightball-runs/digits-058e75ee
     """
 
 
 lightball.add_command(compare)
 lightball.add_command(convert)
+lightball.add_command(runs)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; bad input is one line on standard error and exit code 2, Ctrl-C is 130."""
+    """Run a command; bad input is one line on standard error and exit code 2, Ctrl-C is 130, SIGTERM 143."""
     try:
-        status = lightball.main(args=arguments, prog_name="lightball", standalone_mode=False)
+        with sigterm_interrupts():
+            status = lightball.main(args=arguments, prog_name="lightball", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return BAD_INPUT
@@ -43,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(error.format_message())
     except InputError as error:
         return _refuse(str(error))
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as interrupt:
         click.echo("lightball: interrupted", err=True)
-        return INTERRUPTED
+        return exit_code(interrupt.__context__ or interrupt)
     return status if isinstance(status, int) else 0
 
 

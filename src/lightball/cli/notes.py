@@ -15,9 +15,15 @@ def notes(result: Result) -> list[str]:
 
 
 def _of_batch(batch: BatchResult) -> Iterator[str]:
+    if batch.lost_seeds:
+        seeds = f"{batch.lost_seeds} seed{'s' if batch.lost_seeds > 1 else ''}"
+        replaced = "; other seeds took their place" if batch.margins else ""
+        yield f": on {seeds} every run crashed, the last with: {_reason(batch.last_error)}{replaced}"
     if batch.margins is None:
         yield ": no rate trained; see the settings"
         return
+    if batch.margins_changed:
+        yield ": other margins were fixed first in this folder; margins chosen after a look at results prove nothing"
     for arm in (batch.sgd, *(pairing.arm for pairing in batch.pairings)):
         yield from (f": {note}" for note in _of_arm(arm))
     for pairing in batch.pairings:
@@ -32,7 +38,18 @@ def _of_arm(arm: Arm) -> Iterator[str]:
     elif arm.at_edge:
         yield f"the rate of {rule} is at the edge of the grid"
     if arm.failed:
-        yield f"{arm.failed} of {arm.runs} runs of {rule} failed"
+        yield f"{arm.failed} of {arm.runs} runs of {rule} failed{_crashes(arm)}"
+
+
+def _crashes(arm: Arm) -> str:
+    if not arm.crashed:
+        return ""
+    return f", {arm.crashed} without a result, the last: {_reason(arm.last_error)}"
+
+
+def _reason(error: str | None) -> str:
+    """Its first line; the rest, such as the tail of a log, is in the table of runs."""
+    return (error or "").partition("\n")[0]
 
 
 def _of_pairing(pairing: Pairing) -> Iterator[str]:

@@ -42,6 +42,10 @@ class Progress:
         if self._task is not None:
             self._bar.advance(self._task, work)
 
+    def say(self, message: str) -> None:
+        """A line above the bar; where there is none, a line on standard error."""
+        self._bar.console.print(f"lightball: {message}", markup=False, highlight=False, soft_wrap=True)
+
     def stop(self) -> None:
         """Take the bar away, so that what is printed next has a line of its own."""
         self._bar.stop()

@@ -23,21 +23,29 @@ _PREDICATES = {
 def plan_text(task: str, settings: Settings, plan: Plan, folder: Path) -> str:
     """What is about to run, and how long about."""
     fewest, most = plan.runs
-    low, high = (in_words(s) for s in plan.seconds)
     sizes = ", ".join(map(str, settings.batch_sizes))
+    epochs = f"; {settings.epochs} epochs" if plan.steps else ""  # a script has its own
     compiled = any(batch.compiled for batch in plan.batches)
     workers = f"{plan.num_workers} worker{'s' if plan.num_workers > 1 else ''}"
+    steps = f", at least {plan.steps:,} steps in all" if plan.steps else ""
     lines = [
         f"Does {task} need momentum? SGD against SGDM with β = {_listed(settings.momentum)}",
-        f"  batch sizes    {sizes}; {settings.epochs} epochs",
+        f"  batch sizes    {sizes}{epochs}",
         f"  effective lr   {len(settings.lr)} from {settings.lr[0]:g} to {settings.lr[-1]:g}; "
         "the grid grows where needed",
-        f"  runs           {fewest:,} to {most:,}, at least {plan.steps:,} steps in all",
-        f"  time           about {low} to {high} on {workers}{', steps being compiled' if compiled else ''}",
+        f"  runs           {fewest:,} to {most:,}{steps}",
+        f"  time           {_time(plan)} on {workers}{', steps being compiled' if compiled else ''}",
         f"  results in     {folder}",
         "",
     ]
     return "\n".join(_wrapped(line, indent=17) for line in lines)
+
+
+def _time(plan: Plan) -> str:
+    if plan.seconds is None:
+        return "not known before some runs are done,"
+    low, high = (in_words(s) for s in plan.seconds)
+    return f"about {low} to {high}"
 
 
 def result_text(result: Result) -> str:

@@ -6,7 +6,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -16,31 +16,18 @@ import numpy
 import torch
 
 from lightball import __version__
-from lightball.studies.comparison import Comparison, Observer
-from lightball.studies.engine import Engine, InProcess, Trainers, Workers, choose_device, choose_workers
-from lightball.studies.plan import Plan, make_plan
+from lightball.errors import InputError
+from lightball.studies.comparison import Comparison
+from lightball.studies.engines.devices import check_workers, choose_device
+from lightball.studies.engines.job import Job
+from lightball.studies.ledger import Ledger, Observer
+from lightball.studies.plan import Plan
 from lightball.studies.result import Result
 from lightball.studies.result_json import as_json
 from lightball.studies.runs import hash_of
 from lightball.studies.settings import Settings, make
 from lightball.studies.store import Store
-from lightball.workloads import Workload, check, fingerprint, identity, load
-
-# Raised whenever the arithmetic of a run changes, so that stored runs of older arithmetic are not mixed in.
-NUMERICS = 1
-# What a run does not depend on, or names itself: which runs there are, and what is made of them.
-_ANALYSIS = (
-    "batch_sizes",
-    "lr",
-    "momentum",
-    "stages",
-    "tuning_seeds",
-    "margin_loss",
-    "margin_accuracy",
-    "select",
-    "max_extensions",
-    "compile",
-)
+from lightball.workloads import Workload
 
 
 class Silent:
@@ -50,6 +37,8 @@ class Silent:
 
     def advance(self, work: float) -> None: ...
 
+    def say(self, message: str) -> None: ...
+
 
 def compare(
     task: str | Workload,
@@ -57,23 +46,29 @@ def compare(
     out: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
+    timeout: float | None = None,
+    retry_failed: bool = False,
     settings: Settings | None = None,
     observer: Observer | None = None,
-    on_plan: Callable[[Plan, Path], None] | None = None,
+    on_plan: Callable[[str, Plan, Path], None] | None = None,
     **options: Any,
 ) -> Result:
     """Does momentum have a value on this task? Paired, tuned on their own seeds, confirmed on fresh ones.
 
     Args:
-        task: a bundled name (``digits``, ``digits-conv``), ``file.py:function``, or a :class:`Workload`.
-        out: folder of the finished chunks; what it holds already is not computed again. Default
-            ``lightball-runs/<task>-<hash of what determines a run>``, so that a study with more stages or
-            other margins finds the runs of the last one.
+        task: a bundled name (``digits``, ``digits-conv``), ``file.py:function``, or a :class:`Workload`; with
+            ``engine="command"`` the command of a training script, see :mod:`lightball.studies.engines.command`.
+        out: folder of the finished chunks; what it holds already is not computed again, and several processes may
+            work on one folder. Default ``lightball-runs/<task>-<hash of what determines a run>``, so that a study with
+            more stages or other margins finds the runs of the last one.
         device: ``auto``, ``cpu``, ``cuda`` or a torch device.
-        workers: processes of one thread on the CPU; default as many as there are cores.
+        workers: processes of one thread on the CPU, default as many as there are cores; scripts at a time, default 1.
+        timeout: seconds after which a script is ended; its run has crashed.
+        retry_failed: compute again what is stored of runs that crashed.
         settings: all options at once; default ``Settings()``.
         **options: single fields of :class:`Settings`, such as ``batch_sizes=(8, 32)``, which win.
-        observer, on_plan: told about progress, and about the plan before anything runs.
+        observer: told about progress.
+        on_plan: told the task's name, the plan and the folder before anything runs.
 
     Returns:
         A frozen :class:`Result`.
@@ -86,50 +81,56 @@ def compare(
     """
     start = time.perf_counter()
     settings = make(asdict(settings or Settings()), options)
-    device = choose_device(device)
-    num_workers = choose_workers(workers, device)
-    workload = load(task) if isinstance(task, str) else check(task)
-    trainers = Trainers(workload, settings, device)
-    about = _about(workload, settings, device)
-    folder = Path(out) if out is not None else _default_folder(workload.name, about)
-    store = Store(folder, about)
-    plan = make_plan(settings, trainers, num_workers)
-    store.prepare()
-    store.save_json("plan.json", {**about, "plan": plan.as_json()})
-    if on_plan:
-        on_plan(plan, folder)
-    engine: Engine = (
-        InProcess(trainers) if num_workers == 1 else Workers(task, settings, num_workers, identity(workload))
-    )
-    with closing(engine):
-        study = Comparison(settings, plan, _run_basis(about), engine, store, observer or Silent())
-        batches = study.run()
-    seconds = time.perf_counter() - start
-    result = Result(workload.name, settings, batches, seconds, study.computed, study.reused, str(folder))
-    store.save_json("result.json", as_json(result))
+    observer = observer or Silent()
+    job = _prepare(task, settings, choose_device(device), check_workers(workers), timeout)
+    basis = hash_of(job.basis)
+    folder = Path(out) if out is not None else _default_folder(job.task, basis)
+    with Store(folder, job.basis, _about(job), observer.say) as store:
+        plan = job.make_plan(store.compositions)
+        frozen = store.freeze(plan.compositions)
+        if any(frozen[b] != composition for b, composition in plan.compositions.items()):
+            plan = job.make_plan(frozen)  # another process was first
+        if on_plan:
+            on_plan(job.task, plan, folder)
+        with closing(job.start(folder)) as engine:
+            ledger = Ledger(plan, basis, engine, store, observer, retry_failed)
+            batches = Comparison(settings, ledger, store).run()
+        seconds = time.perf_counter() - start
+        result = Result(job.task, settings, batches, seconds, ledger.computed, ledger.reused, str(folder))
+        store.save_json("result.json", as_json(result))
     return result
 
 
-def _default_folder(name: str, about: dict[str, Any]) -> Path:
+def _prepare(task: str | Workload, settings: Settings, device: str, workers: int | None, timeout: float | None) -> Job:
+    """The job of the engine that the settings name; each engine is imported where it is used."""
+    if timeout is not None and settings.engine != "command":
+        raise InputError(f"timeout is {timeout:g}, but only scripts have one: use it with --engine command")
+    if settings.engine == "command":
+        from lightball.studies.engines import command
+
+        if not isinstance(task, str):
+            raise InputError(f"the task is a {type(task).__name__}, but the command engine needs a command as text")
+        return command.prepare(task, settings, workers or 1, timeout)
+    if settings.engine == "process":
+        from lightball.studies.engines import process
+
+        return process.prepare(task, settings, device, workers)
+    from lightball.studies.engines import vectorised
+
+    return vectorised.prepare(task, settings, device, workers)
+
+
+def _default_folder(name: str, basis: str) -> Path:
     plain = re.sub(r"[^\w.-]+", "-", name)  # a name is free text, a folder is not
-    return Path("lightball-runs") / f"{plain}-{_run_basis(about)[:8]}"
+    return Path("lightball-runs") / f"{plain}-{basis[:8]}"
 
 
-def _about(workload: Workload, settings: Settings, device: str) -> dict[str, Any]:
-    """What stands inside every file of a study; ``basis`` is what determines its numbers."""
-    basis = {
-        "task": workload.name,
-        "fingerprint": fingerprint(workload),
-        "settings": asdict(settings),
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
-        "numerics": NUMERICS,
+def _about(job: Job) -> Mapping[str, Any]:
+    """What stands inside every file: what determines its numbers, and what made them."""
+    versions = {
+        "lightball": __version__,
+        "python": platform.python_version(),
         "torch": torch.__version__,
+        "numpy": numpy.__version__,
     }
-    versions = {"lightball": __version__, "python": platform.python_version(), "numpy": numpy.__version__}
-    return {"basis": basis, "versions": versions, "hardware": platform.machine(), "command": sys.argv}
-
-
-def _run_basis(about: dict[str, Any]) -> str:
-    """A hash of what determines the outcome of a run, apart from the run itself and its chunk."""
-    basis = about["basis"]
-    return hash_of({**basis, "settings": {k: v for k, v in basis["settings"].items() if k not in _ANALYSIS}})
+    return {"basis": job.basis, "versions": versions, "hardware": platform.machine(), "command": sys.argv}

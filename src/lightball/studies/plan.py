@@ -1,11 +1,13 @@
-"""What a comparison will cost, from a measured step; said before it starts."""
+"""What a comparison will cost, said before it starts; and which runs share a chunk."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from lightball.studies.engine import Trainers, one_thread
+from lightball.studies.runs import Chunk, Phase, Run, pack
 from lightball.studies.settings import Settings
 
 
@@ -13,18 +15,30 @@ from lightball.studies.settings import Settings
 class BatchPlan:
     """The part of a plan at one batch size.
 
+    ``width`` runs are computed at once; with ``pairs_together`` False each run is a chunk of its own.
     ``confirmation_runs`` is the fewest and the most: pairs are added in stages until the verdict is clear.
-    ``seconds_per_run`` is measured without compilation, on one core or the GPU, with the runs of a chunk side by
-    side; a compiled step is faster.
+    ``seconds_per_run`` is measured, without compilation, on one core or the GPU, with the runs of a chunk side by
+    side; a compiled step is faster. It and ``steps_per_run`` are None for a command, of which nothing is known.
     """
 
     batch_size: int
-    steps_per_run: int
+    steps_per_run: int | None
     width: int
     compiled: bool
     tuning_runs: int
     confirmation_runs: tuple[int, int]
-    seconds_per_run: float
+    seconds_per_run: float | None
+    pairs_together: bool = True
+
+    @property
+    def composition(self) -> dict[str, Any]:
+        """What decides which runs share a chunk, and so their rounding; the folder of a study keeps it."""
+        return {"width": self.width, "compiled": self.compiled, "seconds_per_run": self.seconds_per_run}
+
+    def chunks(self, pairs: Iterable[Sequence[Run]], phase: Phase) -> list[Chunk]:
+        if not self.pairs_together:
+            pairs = [[run] for pair in pairs for run in pair]
+        return pack(pairs, self.width, self.compiled, phase)
 
 
 @dataclass(frozen=True)
@@ -41,41 +55,58 @@ class Plan:
         return fewest, sum(b.tuning_runs + b.confirmation_runs[1] for b in self.batches)
 
     @property
-    def steps(self) -> int:
+    def steps(self) -> int | None:
         """Training steps of the fewest runs, over all of them."""
-        return sum((b.tuning_runs + b.confirmation_runs[0]) * b.steps_per_run for b in self.batches)
+        if any(b.steps_per_run is None for b in self.batches):
+            return None
+        return sum((b.tuning_runs + b.confirmation_runs[0]) * (b.steps_per_run or 0) for b in self.batches)
 
     @property
-    def seconds(self) -> tuple[float, float]:
+    def seconds(self) -> tuple[float, float] | None:
         """Wall-clock for the fewest and for the most runs."""
-        fewest = sum((b.tuning_runs + b.confirmation_runs[0]) * b.seconds_per_run for b in self.batches)
-        most = sum((b.tuning_runs + b.confirmation_runs[1]) * b.seconds_per_run for b in self.batches)
+        if any(b.seconds_per_run is None for b in self.batches):
+            return None
+        fewest, most = (
+            sum((b.tuning_runs + b.confirmation_runs[i]) * (b.seconds_per_run or 0) for b in self.batches)
+            for i in range(2)
+        )
         return fewest / self.num_workers, most / self.num_workers
+
+    @property
+    def compositions(self) -> dict[int, dict[str, Any]]:
+        return {b.batch_size: b.composition for b in self.batches}
 
     def as_json(self) -> dict[str, object]:
         return {**asdict(self), "runs": self.runs, "steps": self.steps, "seconds": self.seconds}
 
 
-def make_plan(settings: Settings, trainers: Trainers, num_workers: int) -> Plan:
-    """The plan, with chunk widths and whether steps are compiled; both follow from shapes, not from timings.
+@dataclass(frozen=True)
+class Counts:
+    """How many runs a phase has at one batch size, if no grid grows."""
 
-    Raises:
-        InputError: a batch size does not fit the data.
-    """
+    tuning: int
+    fewest: int
+    most: int
+    smallest_phase: int
+
+
+def count_runs(settings: Settings) -> Counts:
     rules, rates = 1 + len(settings.momentum), len(settings.lr)
-    tuning_runs = rates * rules * settings.tuning_seeds
+    tuning = rates * rules * settings.tuning_seeds
     # At equal rates all rules run on the seeds of the first stage; the selected rates are among them.
     fewest = rates * rules * settings.stages[0]
     most = fewest + rules * (settings.stages[-1] - settings.stages[0])
+    return Counts(tuning, fewest, most, min(tuning, rules * settings.stages[0]))
+
+
+def one_by_one(settings: Settings, measured: Mapping[int, tuple[int, float]] | None, num_workers: int) -> Plan:
+    """The plan where every run is a chunk of its own; ``measured``: steps and seconds of a run by batch size."""
+    counts = count_runs(settings)
     batches = []
-    for batch_size in settings.batch_sizes:
-        trainer = trainers[batch_size]
-        compiled = trainer.compiles(tuning_runs + fewest)
-        # Not wider than a phase has runs: in a compiled chunk, missing runs are computed all the same.
-        width = min(trainer.footprint.width, tuning_runs, rules * settings.stages[0])
-        with one_thread():
-            seconds = trainer.seconds_per_run(width)
-        batches.append(BatchPlan(batch_size, trainer.num_steps, width, compiled, tuning_runs, (fewest, most), seconds))
+    for b in settings.batch_sizes:
+        steps, seconds = measured[b] if measured else (None, None)
+        of_phases = (counts.tuning, (counts.fewest, counts.most))
+        batches.append(BatchPlan(b, steps, 1, False, *of_phases, seconds, pairs_together=False))
     return Plan(tuple(batches), num_workers)
 
 

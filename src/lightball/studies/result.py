@@ -20,7 +20,8 @@ class Arm:
     """One rule at one batch size: its selected rate and its mean result over the confirmation runs there.
 
     ``_se`` are standard errors over seeds. ``effective_lr`` is None if some seed failed at every rate that was tried;
-    there are no confirmation runs then. ``curve`` is the mean training loss before training and after each epoch; its
+    there are no confirmation runs then. ``crashed`` of the ``failed`` runs ended without a result, the last of them
+    with ``last_error``. ``curve`` is the mean training loss before training and after each epoch; its
     last value is ``train_loss``, where failed runs score what the untrained model does.
     """
 
@@ -35,6 +36,8 @@ class Arm:
     failed: int
     curve: tuple[float, ...]
     tuning: tuple[RateScore, ...]
+    crashed: int = 0
+    last_error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,20 @@ class EqualRates:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """Everything at one batch size; ``margins`` were fixed from the tuning runs (None: no rate trains)."""
+    """Everything at one batch size; ``margins`` were fixed from the tuning runs (None: no rate trains).
+
+    ``margins_changed``: an earlier comparison in the same folder fixed other ones. ``lost_seeds``: seeds on which every
+    run crashed, the last with ``last_error``; other seeds took their place.
+    """
 
     batch_size: int
     margins: dict[Judged, float] | None
     sgd: Arm
     pairings: tuple[Pairing, ...]
     equal_rates: tuple[EqualRates, ...]
+    margins_changed: bool = False
+    lost_seeds: int = 0
+    last_error: str | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ def _batch(batch: BatchResult) -> dict[str, Any]:
     return {
         "batch_size": batch.batch_size,
         "margins": batch.margins,
+        "margins_changed": batch.margins_changed,
+        "lost_seeds": batch.lost_seeds,
+        "last_error": batch.last_error,
         "sgd": _arm(batch.sgd),
         "sgdm": [_pairing(pairing) for pairing in batch.pairings],
         "equal_rates": [_equal(row) for row in batch.equal_rates],

@@ -7,12 +7,13 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from lightball.oracles import seed_of
 
 Phase = Literal["tune", "confirm"]
 Measure = Literal["train_loss", "validation_accuracy", "test_accuracy"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 @dataclass(frozen=True, order=True)
@@ -35,6 +36,9 @@ class Outcome:
     ``curve`` is the training loss before training and after each epoch, over all training examples. A run has failed
     if its loss stopped being finite (``failed_at``: the step) or ended at or above the loss it started from (past
     the edge of stability SGD often collapses to chance at a finite loss).
+
+    ``error`` is the last error of a run that crashed instead: a worker that died, a script that ended with an exit
+    code. Its values are NaN; what it scores is found by :func:`lightball.studies.crashes.complete`.
     """
 
     run: Run
@@ -42,10 +46,12 @@ class Outcome:
     untrained: dict[Measure, float]
     final: dict[Measure, float]
     failed_at: int | None = None
+    error: str | None = None
 
     @property
     def failed(self) -> bool:
-        return not -math.inf < self.final["train_loss"] < self.untrained["train_loss"]
+        loss = self.final["train_loss"]
+        return not math.isfinite(loss) or loss >= self.untrained["train_loss"]  # False where that is not known, NaN
 
     def score(self, measure: Measure) -> float:
         """The final value; a failed run scores what the untrained model does."""
@@ -55,14 +61,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Runs that are computed and stored together, ``width`` of them at a time.
+    """Runs of one phase that are computed and stored together, ``width`` of them at a time.
 
     The plan fixes it, since which runs share a batched product changes their rounding.
     """
 
     runs: tuple[Run, ...]
-    width: int
-    compiled: bool
+    width: int = 1
+    compiled: bool = False
+    phase: Phase = "tune"
 
     @property
     def batch_size(self) -> int:
@@ -84,11 +91,17 @@ def seeds(phase: Phase, count: int) -> list[int]:
     return [seed_of(phase=phase, index=i) for i in range(count)]
 
 
-def pack(pairs: Iterable[Sequence[Run]], width: int, compiled: bool) -> list[Chunk]:
+def crashed(run: Run, error: str) -> Outcome:
+    """The outcome of a run that ended without a result."""
+    nothing: dict[Measure, float] = dict.fromkeys(MEASURES, math.nan)
+    return Outcome(run, (), dict(nothing), dict(nothing), error=error)
+
+
+def pack(pairs: Iterable[Sequence[Run]], width: int, compiled: bool, phase: Phase) -> list[Chunk]:
     """Chunks of at most ``width`` runs, or of one pair if that is more; runs of a pair stay together and in order."""
     chunks: list[list[Run]] = []
     for pair in pairs:
         if not chunks or len(chunks[-1]) + len(pair) > width:
             chunks.append([])
         chunks[-1].extend(pair)
-    return [Chunk(tuple(runs), width, compiled) for runs in chunks]
+    return [Chunk(tuple(runs), width, compiled, phase) for runs in chunks]

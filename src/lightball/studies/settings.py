@@ -17,6 +17,8 @@ from lightball.stats import Stages, stages_for
 
 Selection = Literal["train_loss", "validation_accuracy"]
 Compilation = Literal["auto", "on", "off"]
+EngineKind = Literal["vectorised", "process", "command"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Settings:
         schedule: of the learning rate, as text: see ``lightball.rules.schedules.parse``.
         max_extensions: how often each end of the grid may grow; 0 keeps it as it is.
         compile: ``torch.compile`` the training step; "auto" does where a compiler is found and the work is worth it.
+        engine: "vectorised" (many small models at once), "process" (any model, one a worker process) or "command"
+            (any script).
+        precision: "float32", or mixed precision with "bfloat16" or "float16"; process engine.
+        accumulate: micro-batches of a step, whose gradients are averaged; process engine.
+        clip_norm: the gradient norm at which a step is clipped, 0 for none; process engine.
 
     Raises:
         InputError: one line on the first value that cannot be used.
@@ -61,6 +68,10 @@ class Settings:
     schedule: str = "constant"
     max_extensions: int = 8
     compile: Compilation = "auto"
+    engine: EngineKind = "vectorised"
+    precision: Precision = "float32"
+    accumulate: int = 1
+    clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -75,13 +86,21 @@ class Settings:
             self.momentum,
             "numbers above 0 and below 1, such as 0.9 (0 is SGD itself, which always runs)",
         )
-        for name in ("epochs", "tuning_seeds"):
+        for name in ("epochs", "tuning_seeds", "accumulate"):
             _require(getattr(self, name) >= 1, _flag(name), getattr(self, name), "a whole number from 1 up")
         for name in ("margin_loss", "margin_accuracy"):
             _require(0 < getattr(self, name) < 1, _flag(name), getattr(self, name), "a number between 0 and 1")
         _require(0 <= self.weight_decay < math.inf, "weight-decay", self.weight_decay, "a finite number from 0 up")
+        _require(0 <= self.clip_norm < math.inf, "clip-norm", self.clip_norm, "a finite number from 0 up, 0 for none")
         _require(self.max_extensions >= 0, "max-extensions", self.max_extensions, "a whole number from 0 up")
-        for name, kind in (("select", Selection), ("sampling", SamplingKind), ("compile", Compilation)):
+        choices = {
+            "select": Selection,
+            "sampling": SamplingKind,
+            "compile": Compilation,
+            "engine": EngineKind,
+            "precision": Precision,
+        }
+        for name, kind in choices.items():
             _require(
                 getattr(self, name) in get_args(kind),
                 _flag(name),

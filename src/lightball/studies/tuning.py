@@ -15,7 +15,8 @@ from lightball.studies.runs import Measure, Outcome
 class RateScore:
     """The mean score of one rule at one effective learning rate over the tuning seeds, failed runs included.
 
-    The standard error is over seeds, None for a single one.
+    The standard error is over seeds, None for a single one. Both are unknown (NaN, None) where a run crashed and
+    nothing tells what it scores.
     """
 
     effective_lr: float
@@ -47,7 +48,7 @@ def rate_scores(outcomes: Iterable[Outcome], measure: Measure) -> tuple[RateScor
 
 def _rate_score(rate: float, outcomes: Sequence[Outcome], measure: Measure) -> RateScore:
     scores = [o.score(measure) for o in outcomes]
-    error = mean_and_standard_error(scores)[1] if len(scores) > 1 else None
+    error = mean_and_standard_error(scores)[1] if len(scores) > 1 and np.isfinite(scores).all() else None
     return RateScore(rate, float(np.mean(scores)), sum(o.failed for o in outcomes), len(outcomes), error)
 
 

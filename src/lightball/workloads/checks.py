@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from itertools import zip_longest
 
 import torch
@@ -11,15 +14,16 @@ from lightball.dynamics import Ensemble
 from lightball.errors import InputError, reason_of
 from lightball.oracles import MinibatchOracle, Sampling, build, check_vectorisable
 from lightball.rules import canonical
-from lightball.workloads.workload import Data, Workload
+from lightball.workloads.workload import Data, Workload, mode_of
 
 
-def check(workload: object) -> Workload:
+def check(workload: object, together: bool = True) -> Workload:
     """The workload itself, if it can be trained.
 
     Tries two examples of each data set: shapes of loss and metric, a finite loss of the untrained model, a finite
-    gradient for every trainable parameter, that examples do not influence each other, and that models trained at once
-    compute what each computes alone.
+    gradient for every trainable parameter; and where models are to be trained ``together``, that examples do not
+    influence each other and that models trained at once compute what each computes alone. A model that is trained by
+    itself may have batch statistics and dropout; it is evaluated in eval mode.
 
     Raises:
         InputError: one line that says which part does not fit and what is required.
@@ -31,12 +35,27 @@ def check(workload: object) -> Workload:
     for split in ("train", "validation", "test"):
         _check_data(split, getattr(workload, split))
     model = _make_model(workload)
-    check_vectorisable(model, workload.train.inputs[:2])
-    for split, part in (("train", "loss"), ("train", "metric"), ("validation", "metric"), ("test", "metric")):
-        _check_scores(workload, model, split, part)
-    _check_start(workload, model)
-    _check_together(workload)
+    if together:
+        with _or_alone():
+            check_vectorisable(model, workload.train.inputs[:2])
+    with nullcontext() if together else mode_of(model, training=False):
+        _check_all_scores(workload, model)
+    if together:
+        _check_start(workload, model)
+        with _or_alone():
+            _check_together(workload)
+    else:
+        _check_trains_alone(workload)
     return workload
+
+
+@contextmanager
+def _or_alone() -> Iterator[None]:
+    """What cannot be trained together can be trained alone."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}; or train each model by itself: --engine process") from error
 
 
 def _check_data(split: str, data: object) -> None:
@@ -69,6 +88,11 @@ def _make_model(workload: Workload) -> nn.Module:
     if not any(p.requires_grad for p in model.parameters()):
         raise InputError("the model has no trainable parameter: at least one must have requires_grad=True")
     return model
+
+
+def _check_all_scores(workload: Workload, model: nn.Module) -> None:
+    for split, part in (("train", "loss"), ("train", "metric"), ("validation", "metric"), ("test", "metric")):
+        _check_scores(workload, model, split, part)
 
 
 def _check_scores(workload: Workload, model: nn.Module, split: str, part: str) -> None:
@@ -113,6 +137,26 @@ def _check_start(workload: Workload, model: nn.Module) -> None:
             )
         if not gradient.isfinite().all():
             raise InputError(f"the gradient of '{name}' is not finite at the initial weights: look at the loss there")
+
+
+def _check_trains_alone(workload: Workload) -> None:
+    """That training can start: a finite loss of two examples, as computed while training, with a gradient."""
+    inputs, targets = workload.train.inputs[:2], workload.train.targets[:2]
+    with torch.random.fork_rng(devices=[]):  # dropout draws
+        try:
+            model = deepcopy(_make_model(workload)).train()  # batch statistics move
+            loss = workload.loss(model(inputs), targets).mean()
+        except InputError:
+            raise
+        except Exception as error:  # the user's own code runs here: anything can be raised
+            raise InputError(f"the model fails on two training examples in train mode: {reason_of(error)}") from error
+    if not loss.isfinite():
+        raise InputError(
+            f"the untrained model's loss is {loss:g} on two training examples, but must be finite: "
+            "look at the inputs, the targets and the initial weights"
+        )
+    if not loss.requires_grad:
+        raise InputError("the loss has no gradient: compute it from the model's outputs, without detach() or .item()")
 
 
 def _check_together(workload: Workload) -> None:

@@ -18,25 +18,26 @@ from lightball.workloads.workload import Workload
 BUNDLED: dict[str, Callable[[], Workload]] = {"digits": digits, "digits-conv": digits_conv}
 
 
-def load(task: str) -> Workload:
+def load(task: str, together: bool = True) -> Workload:
     """The checked workload called ``task``: a bundled name, or ``path/to/file.py:function`` that returns one.
 
-    A task file is the user's own code and runs as such; its folder is importable from then on.
+    A task file is the user's own code and runs as such; its folder is importable from then on. ``together``: whether
+    many models of it are to be trained at once, see :func:`check`.
 
     Raises:
         InputError: no such name, file or function, the function fails, or what it returns cannot be trained.
     """
     if task in BUNDLED:
-        return check(BUNDLED[task]())
+        return check(BUNDLED[task](), together)
     path, colon, function = task.rpartition(":")
     if not colon or not path.endswith(".py"):
         raise InputError(
             f"unknown task {task!r}: choose one of {', '.join(BUNDLED)}, or give your own as file.py:function"
         )
-    return _call(Path(path), function)
+    return _call(Path(path), function, together)
 
 
-def _call(path: Path, function: str) -> Workload:
+def _call(path: Path, function: str, together: bool) -> Workload:
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}: give the path of a Python file, as my_task.py:make_task")
     # Registered under its own name, so that classes of the file can be found again.
@@ -51,7 +52,7 @@ def _call(path: Path, function: str) -> Workload:
         if folder not in sys.path:  # as when Python runs the file: what lies beside it can be imported, later too
             sys.path.insert(0, folder)
             undo.callback(sys.path.remove, folder)
-        workload = check(_run(spec.loader, module, path, function))
+        workload = check(_run(spec.loader, module, path, function), together)
         undo.pop_all()
     return workload
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,15 +80,16 @@ def identity(workload: Workload) -> str:
 def fingerprint(workload: Workload) -> str:
     """A hash of :func:`identity` and of the loss and metric of every training example at the initial weights.
 
-    It stands for what a workload computes, whatever its code looks like: another loss, metric, model or data changes
-    it. Two models that agree in names, weights, trained parameters and on all training examples count as equal.
+    The model is in eval mode. It stands for what a workload computes, whatever its code looks like: another loss,
+    metric, model or data changes it. Two models that agree in names, weights, trained parameters and on all training
+    examples count as equal.
 
     Raises:
         InputError: the model, the loss or the metric fails on some example, say on a label out of range.
     """
     model = build(workload.model, seed=0)
     named: dict[str, Tensor] = {}
-    with torch.no_grad():
+    with torch.no_grad(), mode_of(model, training=False):
         pairs = zip(torch.split(workload.train.inputs, 1024), torch.split(workload.train.targets, 1024), strict=True)
         for i, (inputs, targets) in enumerate(pairs):
             try:
@@ -99,6 +101,18 @@ def fingerprint(workload: Workload) -> str:
             except Exception as error:  # the user's own code runs here: anything can be raised
                 raise InputError(f"the loss or the metric fails on the training data: {reason_of(error)}") from error
     return _hash({identity(workload): torch.empty(0), **named})
+
+
+@contextmanager
+def mode_of(model: nn.Module, training: bool) -> Iterator[None]:
+    """Inside, the model trains or evaluates; every module comes out in the mode that it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _hash(named: dict[str, Tensor]) -> str:

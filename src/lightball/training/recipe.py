@@ -1,0 +1,95 @@
+"""How a model is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from lightball.errors import InputError
+from lightball.oracles import SamplingKind
+from lightball.rules import schedules
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """SGD (momentum 0) or SGDM, in the canonical form m' = β m + (1 − β) g, x' = x − η m' from m₀ = 0.
+
+    Args:
+        batch_size: examples of a step.
+        effective_lr: η.
+        momentum: β.
+        epochs: passes over the training data.
+        weight_decay: times the weights, added to the gradient, as in ``torch.optim.SGD``.
+        schedule: of the learning rate, as text: see :func:`lightball.rules.schedules.parse`.
+        sampling: "shuffle" (without replacement) or "iid" (with).
+        drop_last: leave out the incomplete last batch of an epoch.
+        precision: "float32" computes in the dtype of the model; "bfloat16" and "float16" run forward pass and loss
+            under ``torch.autocast``, while parameters and update stay as they are. "float16" scales the loss.
+        accumulate: micro-batches of a step; the gradient is that of the mean loss over the whole batch.
+        clip_norm: the norm of the gradient, over all parameters together, to which a larger one is scaled; 0: none.
+        eval_every: steps between points of the curve; None: an epoch. One is always taken at each end.
+
+    Raises:
+        InputError: one line on the first value that cannot be used.
+    """
+
+    batch_size: int
+    effective_lr: float
+    momentum: float = 0.0
+    epochs: int = 1
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    sampling: SamplingKind = "shuffle"
+    drop_last: bool = True
+    precision: Precision = "float32"
+    accumulate: int = 1
+    clip_norm: float = 0.0
+    eval_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "accumulate"):
+            require_count(name, getattr(self, name))
+        if self.eval_every is not None:
+            require_count("eval_every", self.eval_every)
+        for name, required in _NUMBERS.items():
+            value = getattr(self, name)
+            _require(_is_number(value) and value >= 0, name, value, required)
+        _require(self.effective_lr > 0, "effective_lr", self.effective_lr, _NUMBERS["effective_lr"])
+        _require(self.momentum < 1, "momentum", self.momentum, _NUMBERS["momentum"])
+        _require(isinstance(self.drop_last, bool), "drop_last", self.drop_last, "True or False")
+        _require(
+            self.accumulate <= self.batch_size,
+            "accumulate",
+            self.accumulate,
+            f"at most the batch size, {self.batch_size}: a micro-batch has at least one example",
+        )
+        for name, kind in (("sampling", SamplingKind), ("precision", Precision)):
+            _require(getattr(self, name) in get_args(kind), name, getattr(self, name), " or ".join(get_args(kind)))
+        _require(isinstance(self.schedule, str), "schedule", self.schedule, f"text: {schedules.VALID_SPECS}")
+        schedules.parse(self.schedule, num_steps=1000)
+
+
+_NUMBERS = {
+    "effective_lr": "a finite number above 0",
+    "momentum": "a number from 0 up and below 1; 0 is SGD",
+    "weight_decay": "a finite number from 0 up",
+    "clip_norm": "a finite number from 0 up; 0 clips nothing",
+}
+
+
+def require_count(name: str, value: object) -> None:
+    """Refuse what is not a whole number from 1 up."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    _require(whole, name, value, "a whole number from 1 up")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _require(holds: bool, name: str, value: object, required: str) -> None:
+    if not holds:
+        raise InputError(f"{name} is {value!r}, but must be {required}")
