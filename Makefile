@@ -24,8 +24,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two at a time with one thread each: many tests wait for processes of their own.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -39,6 +39,8 @@ def _of_arm(arm: Arm) -> Iterator[str]:
         yield f"the rate of {rule} is at the edge of the grid"
     if arm.failed:
         yield f"{arm.failed} of {arm.runs} runs of {rule} failed{_crashes(arm)}"
+    elif arm.train_loss_se == 0:
+        yield f"all {arm.runs} runs of {rule} ended at the same loss: does the seed change anything in them?"
 
 
 def _crashes(arm: Arm) -> str:

@@ -28,12 +28,15 @@ def plan_text(task: str, settings: Settings, plan: Plan, folder: Path) -> str:
     compiled = any(batch.compiled for batch in plan.batches)
     workers = f"{plan.num_workers} worker{'s' if plan.num_workers > 1 else ''}"
     steps = f", at least {plan.steps:,} steps in all" if plan.steps else ""
+    runs = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    low, high = settings.lr[0], settings.lr[-1]
+    rates = f"{len(settings.lr)} from {low:g} to {high:g}" if low < high else f"{low:g}"
+    growth = "; the grid grows where needed" if settings.max_extensions else ""
     lines = [
         f"Does {task} need momentum? SGD against SGDM with β = {_listed(settings.momentum)}",
         f"  batch sizes    {sizes}{epochs}",
-        f"  effective lr   {len(settings.lr)} from {settings.lr[0]:g} to {settings.lr[-1]:g}; "
-        "the grid grows where needed",
-        f"  runs           {fewest:,} to {most:,}{steps}",
+        f"  effective lr   {rates}{growth}",
+        f"  runs           {runs}{steps}",
         f"  time           {_time(plan)} on {workers}{', steps being compiled' if compiled else ''}",
         f"  results in     {folder}",
         "",

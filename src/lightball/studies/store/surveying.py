@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,15 +84,25 @@ def survey(folder: str | Path) -> Survey:
     open_keys = set(plans) - set(found.keys)
     claims = [claim for claim in in_flight(folder / "claims", LEASE) if claim.key in open_keys]
     aside = _set_aside(folder, hash_of_study)
-    messages = (error for error in found.rows["error"].to_pylist() if error is not None)
     return Survey(
         folder=str(folder),
         study=study["study"],
         counts=_count(found, plans, claims),
         in_flight=tuple(_in_flight(claim, plans[claim.key].runs) for claim in claims),
         damaged=(*damaged, *damaged_plans, *found.damaged, *_beside(folder, hash_of_study), *aside),
-        errors=tuple(Counter(message.strip().partition("\n")[0] for message in messages).most_common()),
+        errors=_errors(found.rows["error"].to_pylist()),
     )
+
+
+def _errors(errors: Iterable[str | None]) -> tuple[tuple[str, int], ...]:
+    """The first lines of errors and how often each came, with the log of one of them if there are logs."""
+    examples: dict[str, str] = {}
+    counter: Counter[str] = Counter()
+    for line in (error.strip().partition("\n")[0] for error in errors if error is not None):
+        what = line.partition(" (log: ")[0]
+        examples.setdefault(what, line)
+        counter[what] += 1
+    return tuple((examples[what], count) for what, count in counter.most_common())
 
 
 @dataclass(frozen=True)
