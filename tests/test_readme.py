@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,16 +20,21 @@ def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
+def _lines(code: str) -> list[str]:
+    return [line.split("#")[0].strip() for line in code.splitlines()]
+
+
 def _commands() -> list[str]:
-    return [line.split("#")[0].strip() for language, code in BLOCKS if language == "sh" for line in code.splitlines()]
+    return [line for language, code in BLOCKS if language == "sh" for line in _lines(code)]
 
 
-@pytest.mark.parametrize("command", [c for c in _commands() if c.startswith("lightball")])
-def test_shell_block_runs(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [c for language, c in BLOCKS if language == "sh" and c.startswith("lightball")])
+def test_shell_block_runs(code: str, tmp_path: Path) -> None:
     (tmp_path / "my_task.py").write_text(TASK, encoding="utf-8")
-    done = _run([sys.executable, "-m", *command.split()], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+    for command in _lines(code):
+        done = _run([sys.executable, "-m", *shlex.split(command)], tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
 
 
 @pytest.mark.parametrize("command", [c for c in _commands() if c.startswith("make")])
@@ -51,7 +57,7 @@ def test_no_command_is_left_out() -> None:
 
 
 def test_files_named_in_the_readme_exist() -> None:
-    named = set(re.findall(r"`((?:tests|benchmarks)/[\w/.]*)`", README)) | set(
+    named = set(re.findall(r"`((?:tests|benchmarks|examples)/[\w/.]*)`", README)) | set(
         re.findall(r"python (benchmarks/\S+?)`", README)
     )
     assert named

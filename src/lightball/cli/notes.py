@@ -11,10 +11,11 @@ from lightball.studies.result import JUDGED, Arm, BatchResult, Pairing, Result
 
 def notes(result: Result) -> list[str]:
     """One line for each fact, by batch size."""
-    return [f"batch {batch.batch_size}{note}" for batch in result.batches for note in _of_batch(batch)]
+    by_loss = result.settings.select == "train_loss"
+    return [f"batch {batch.batch_size}{note}" for batch in result.batches for note in _of_batch(batch, by_loss)]
 
 
-def _of_batch(batch: BatchResult) -> Iterator[str]:
+def _of_batch(batch: BatchResult, by_loss: bool) -> Iterator[str]:
     if batch.lost_seeds:
         seeds = f"{batch.lost_seeds} seed{'s' if batch.lost_seeds > 1 else ''}"
         replaced = "; other seeds took their place" if batch.margins else ""
@@ -26,13 +27,32 @@ def _of_batch(batch: BatchResult) -> Iterator[str]:
         yield ": other margins were fixed first in this folder; margins chosen after a look at results prove nothing"
     for arm in (batch.sgd, *(pairing.arm for pairing in batch.pairings)):
         yield from (f": {note}" for note in _of_arm(arm))
+        if by_loss:
+            yield from (f": {note}" for note in _worse_than_tuned(arm, batch.margins["train_loss"]))
     for pairing in batch.pairings:
         beta = f", β {pairing.arm.momentum:g}: "
         yield from (beta + note for note in [*_of_pairing(pairing), *_at_equal_rates(batch, pairing.arm)])
 
 
+def _worse_than_tuned(arm: Arm, margin: float) -> Iterator[str]:
+    """Where tuning seeds were too few to see how a rate does: worse by the margin and by two standard errors."""
+    for tuned in (score for score in arm.tuning if score.effective_lr == arm.effective_lr):
+        if arm.train_loss is None or arm.train_loss_se is None or tuned.standard_error is None:
+            continue
+        worse = arm.train_loss - tuned.mean
+        if worse > max(margin, 2 * math.hypot(arm.train_loss_se, tuned.standard_error)):
+            yield (
+                f"{_rule(arm)} ended at {arm.train_loss:.2g}, but at {tuned.mean:.2g} while its rate was chosen: more "
+                "tuning seeds would choose better"
+            )
+
+
+def _rule(arm: Arm) -> str:
+    return f"SGDM (β = {arm.momentum:g})" if arm.momentum else "SGD"
+
+
 def _of_arm(arm: Arm) -> Iterator[str]:
-    rule = f"SGDM (β = {arm.momentum:g})" if arm.momentum else "SGD"
+    rule = _rule(arm)
     if arm.effective_lr is None:
         yield f"{rule} failed on some seed at every rate"
     elif arm.at_edge:
