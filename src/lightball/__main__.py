@@ -1,7 +1,5 @@
 """``python -m lightball``: the command line."""
 
-import sys
+from lightball.cli.main import run
 
-from lightball.cli.main import main
-
-sys.exit(main())
+run()

@@ -88,6 +88,7 @@ def test_crashes_on_a_tenth_of_the_seeds(command: str, capsys: pytest.CaptureFix
     printed = compare(f"{command} --crash seed", capsys)
     said = f"batch 32: on {len(lost)} seed{'s' if len(lost) > 1 else ''} every run crashed, the last with: exit code 1:"
     assert said in " ".join(printed.split())
+    assert printed.splitlines()[-1] == f"{batch['lost_seeds'] * 4} of them crashed: lightball runs runs"
 
 
 def test_crashes_of_one_rule_only(command: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,6 +110,34 @@ def test_a_seed_that_changes_nothing_is_told(command: str, capsys: pytest.Captur
     assert "batch 32: all 12 runs of SGD ended at the same loss: does the seed change anything in them?" in printed
 
 
+def test_a_measure_that_no_run_reports(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("descend.py")
+    path.write_text(path.read_text().replace("test_accuracy", "tets_accuracy"))
+    printed = compare(command, capsys)
+    assert "Test accuracy: not reported." in printed
+    assert "Test accuracy, at the rates" not in printed
+    assert "Training loss: momentum has no value up to batch size 32." in printed
+
+
+def test_an_accuracy_in_percent_is_told(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("descend.py")
+    path.write_text(path.read_text().replace('"test_accuracy": 1', '"test_accuracy": 100'))
+    printed = " ".join(compare(command, capsys).split())
+    assert (
+        "the test accuracy of SGD is 100: report shares, from 0 to 1, or set --margin-accuracy in the unit" in printed
+    )
+
+
+def test_rates_at_which_all_runs_crash_do_not_agree(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("descend.py")
+    path.write_text(
+        path.read_text().replace("tenth =", "if args.lr / (1 - args.momentum) > 0.07: sys.exit(1)\ntenth =")
+    )
+    printed = " ".join(compare(command.replace("{torch_lr}", "{torch_lr}"), capsys).split())
+    assert "run at equal rates, their losses agree up to η = 0.05" in printed
+    assert "of them crashed: lightball runs runs" in printed
+
+
 def test_a_script_that_never_works(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["compare", "--engine", "command", f"{command} --crash always", *OPTIONS.split()]
     assert main(arguments) == 2
@@ -127,7 +156,7 @@ def test_retry_failed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("descend.py").write_text(f"import os\nif os.path.exists('full'): raise OSError('no room')\n{source}")
     whole = as_json(crashing, capsys)
     stored = len(list(Path("runs/chunks").iterdir()))
-    assert as_json(crashing, capsys)["runs"] == {"computed": 0, "reused": stored}
+    assert as_json(crashing, capsys)["runs"] == {"computed": 0, "reused": stored, "crashed": 0}
     for path in list(Path("runs/chunks").iterdir())[:3]:
         path.unlink()
     Path("full").touch()

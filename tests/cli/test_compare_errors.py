@@ -63,7 +63,10 @@ def refuse(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
         (["my_task.py:make_task"], "my_task.py has no function 'make_task'"),
         (["my_task.py:number"], "the task is a int, but must be a lightball.Workload"),
         (["my_task.py:raises"], "my_task.py:raises fails with ValueError: no (run the file"),
-        (["my_task.py:nan_at_the_start"], "the untrained model's loss is nan on two training examples"),
+        (
+            ["my_task.py:nan_at_the_start"],
+            "train.inputs has values that are not finite (nan or inf), first in example 0",
+        ),
         (["my_task.py:mean_loss"], "loss gives shape () for 2 train examples, but must give one number for each"),
         (["digits", "--batch-sizes", "8,1079"], "batch size 1079 does not fit the 1078 training examples: choose"),
         (["digits", "--batch-sizes", "0"], "batch-sizes is 0, but must be whole numbers from 1 up"),

@@ -71,7 +71,8 @@ def test_interrupt(tmp_path: Path, options: str, number: signal.Signals, status:
     files = list(tmp_path.glob("runs/chunks/*"))
     assert all(path.suffix == ".parquet" for path in files)
     assert sum(pq.read_table(path).num_rows for path in files) >= 1
-    (line,) = err.strip().splitlines()  # and so no traceback
+    assert err.count("\n") == 1, err  # and so no traceback
+    line = err.strip()
     chunks = "1 finished chunk" if len(files) == 1 else f"{len(files)} finished chunks"
     again = " ".join(["lightball", *command])
     assert line == f"lightball: interrupted; {chunks} in runs; go on with: {again}"

@@ -290,10 +290,12 @@ class TestArguments:
             lightball.compare("digits", out=tmp_path / "file" / "here", workers=1)
 
     def test_loss_that_is_not_finite_on_a_later_example(self, tmp_path: Path) -> None:
-        """The check before the start sees two examples; the plan sees them all."""
+        """Not only in the two examples that are tried."""
         digits = load("digits")
         inputs = digits.train.inputs.clone()
         inputs[-1] = math.nan
         workload = replace(digits, train=lightball.Data(inputs, digits.train.targets))
-        with pytest.raises(InputError, match="the untrained model's training loss is not finite"):
+        with pytest.raises(
+            InputError, match=r"train.inputs has values that are not finite \(nan or inf\), first in example 1077"
+        ):
             lightball.compare(workload, out=tmp_path, workers=1, **TINY)  # type: ignore[arg-type]

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_tasks import noisy, smooth
+from torch import Tensor, nn
+from training_tasks import Noisy, noisy, smooth
 
 from lightball.errors import InputError
 from lightball.training import History, Point, Recipe, load_model, train
-from lightball.workloads import Workload
+from lightball.workloads import Workload, cross_entropy
 
 RECIPE = Recipe(batch_size=25, effective_lr=0.3, momentum=0.9, epochs=3, clip_norm=1.0, accumulate=2, eval_every=5)
 
@@ -143,10 +144,25 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     assert names(tmp_path) == ["step-000028", "step-000030"]
 
 
+def doubled() -> Workload:
+    return replace(noisy(), loss=lambda outputs, targets: 2 * cross_entropy(outputs, targets))
+
+
+def undropped() -> Workload:
+    def model() -> nn.Module:
+        made = Noisy()
+        made.drop.p = 0.0
+        return made
+
+    return replace(noisy(), model=model)
+
+
 OTHER = {
     "recipe": (noisy, {"effective_lr": 0.2, "clip_norm": 0.0}, 1, "effective_lr 0.3, not 0.2; clip_norm 1.0, not 0.0"),
     "seed": (noisy, {}, 2, "seed 1, not 2"),
     "workload": (smooth, {}, 1, "workload [0-9a-f]{16}, not [0-9a-f]{16}"),
+    "loss": (doubled, {}, 1, "a loss, metric or forward pass of fingerprint [0-9a-f]{16}, not [0-9a-f]{16}"),
+    "dropout": (undropped, {}, 1, "a loss, metric or forward pass of fingerprint [0-9a-f]{16}, not [0-9a-f]{16}"),
 }
 
 
@@ -210,3 +226,11 @@ def test_buffers_that_the_forward_pass_makes_or_resizes(tmp_path: Path) -> None:
     train_until(20, tmp_path, task(Remembering))
     assert train(task(Remembering), RECIPE, 1, folder=tmp_path) == whole
     assert len(load_model(task(Remembering), tmp_path).means) == 60  # type: ignore[arg-type]
+
+
+def test_load_model_computes_no_loss(tmp_path: Path) -> None:
+    def never(outputs: Tensor, targets: Tensor) -> Tensor:
+        raise AssertionError
+
+    go_on(tmp_path)
+    load_model(replace(noisy(), loss=never, metric=never), tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -93,3 +95,82 @@ def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     assert first == asdict(points[0])
     assert (second["train_loss"], second["test_accuracy"]) == (None, None)
+
+
+def in_the_way(path: Path) -> None:
+    (path / "kept").mkdir(parents=True)
+
+
+WAYS = {"curve.jsonl": "the curve", "curve.tmp": "the curve", "tensorboard": "TensorBoard's events to"}
+
+
+@pytest.mark.parametrize(("name", "what"), WAYS.items())
+def test_what_is_in_the_way_is_named(name: str, what: str, tmp_path: Path) -> None:
+    in_the_way(tmp_path / name) if name != "tensorboard" else (tmp_path / name).touch()
+    with pytest.raises(InputError, match=f"^cannot write {what} '.+': .+; make room, or move what is in the way, and"):
+        train(smooth(), RECIPE, 1, folder=tmp_path, tensorboard=True)
+    assert name == "curve.tmp" or not (tmp_path / "curve.tmp").exists()
+    if name == "tensorboard":
+        (tmp_path / name).unlink()
+    else:
+        shutil.rmtree(tmp_path / name)
+    assert train(smooth(), RECIPE, 1, folder=tmp_path, tensorboard=True) == train(smooth(), RECIPE, 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_curve_that_does_not_fit_any_more(tmp_path: Path) -> None:
+    """The file becomes a device that is always full while the run goes on."""
+
+    def fill(point: Point) -> None:
+        if point.step == 10:
+            (tmp_path / "curve.jsonl").unlink()
+            (tmp_path / "curve.jsonl").symlink_to("/dev/full")
+
+    with pytest.raises(
+        InputError, match=r"^cannot write the curve '.*curve.jsonl': No space left on device; make room"
+    ):
+        train(smooth(), RECIPE, 1, folder=tmp_path, on_point=fill)
+    (tmp_path / "curve.jsonl").unlink()
+    assert train(smooth(), RECIPE, 1, folder=tmp_path) == train(smooth(), RECIPE, 1)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from lightball.errors import InputError
+from lightball.training import Point
+from lightball.training.checkpoints import Checkpoint, save
+from lightball.training.curves import curve_file, tensorboard_events
+import torch, torch.utils.tensorboard
+
+folder, what = Path(sys.argv[1]), sys.argv[2]
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    if what == "checkpoint":
+        save(folder, 1, Checkpoint({}, {}, {"x": torch.zeros(1000)}))
+    sink = curve_file(folder / "curve.jsonl", []) if what == "curve" else tensorboard_events(folder, [])
+    with sink as write:
+        for step in range(100):
+            write(Point(step, 0.0, 1.0, 1.0, 1.0))
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+@pytest.mark.parametrize("what", ["curve", "events", "checkpoint"])
+def test_every_file_that_cannot_grow_is_one_line(what: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", LIMITED, str(tmp_path), what]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(printed) == 1
+    assert printed[0].startswith("cannot write ")
+    assert "File too large" in printed[0]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_errors_of_the_caller_are_left_alone(tmp_path: Path) -> None:
+    def fails(point: Point) -> None:
+        raise OSError(5, "of the caller")
+
+    with pytest.raises(OSError, match="of the caller"):
+        train(smooth(), RECIPE, 1, folder=tmp_path, tensorboard=True, on_point=fails)

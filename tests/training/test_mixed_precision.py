@@ -40,7 +40,8 @@ def test_forward_pass_is_in_half_precision_and_the_weights_are_not(precision: st
     seen: set[torch.dtype] = set()
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        seen.add(outputs.dtype)
+        if torch.is_autocast_enabled("cpu"):  # the fingerprint of the run is taken in the model's own precision
+            seen.add(outputs.dtype)
         return cross_entropy(outputs, targets)
 
     workload = replace(smooth(), loss=loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from training_tasks import noisy, smooth, task
 
 from lightball.errors import InputError
 from lightball.training import Recipe, load_model, train
+from lightball.training.folder import held
+from lightball.workloads import accuracy
 
 RECIPE = Recipe(batch_size=50, effective_lr=0.3, epochs=4)
 VALID_SCHEDULES = "constant, cosine, linear, step:0.5,0.75:0.1, or one of them after a warm-up, warmup:0.05+cosine"
@@ -171,8 +174,16 @@ def test_a_model_with_nothing_to_train() -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"^cannot write to the folder '.*file.checkpoints': .+; choose another$"):
+    with pytest.raises(InputError, match=r"^cannot write to the folder '.*file': File exists; choose another$"):
         train(smooth(), RECIPE, 1, folder=tmp_path / "file")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
+def test_two_at_once_in_one_folder(tmp_path: Path) -> None:
+    message = "^another process trains in the folder '.*run': wait for it, or choose another folder$"
+    with held(tmp_path / "run"), pytest.raises(InputError, match=message):
+        train(smooth(), RECIPE, 1, folder=tmp_path / "run")
+    train(smooth(), RECIPE, 1, folder=tmp_path / "run")  # when it has ended
 
 
 def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,10 +197,23 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("os.fsync", full)
     message = (
-        r"^cannot write the checkpoint '.*step-000010': No space left on device; make room and train again with the "
-        "same folder to go on$"
+        r"^cannot write the checkpoint '.*step-000010': No space left on device; make room, or move what is in the "
+        "way, and train again with the same folder to go on$"
     )
     with pytest.raises(InputError, match=message):
         train(smooth(), RECIPE, 1, folder=tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000005"]
     assert train(smooth(), RECIPE, 1, folder=tmp_path) == whole
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate", "widest"), [(1, 1, 32), (25, 1, 50), (50, 50, 32)])
+def test_evaluation_takes_at_least_32_examples_at_a_time(batch_size: int, accumulate: int, widest: int) -> None:
+    widths: list[int] = []
+
+    def accuracy_seen(outputs: Tensor, targets: Tensor) -> Tensor:
+        widths.append(len(targets))
+        return accuracy(outputs, targets)
+
+    recipe = Recipe(batch_size=batch_size, effective_lr=0.1, accumulate=accumulate)
+    train(replace(smooth(), metric=accuracy_seen), recipe, 1, accuracies="ends")
+    assert max(widths) == widest

@@ -162,8 +162,10 @@ def compare(
             progress.stop()
             if folders:
                 command = shlex.join(["lightball", *sys.argv[1:]])
+                chunks = len(list(folders[0].glob("chunks/*.parquet")))
+                finished = f"{chunks} finished chunk{'' if chunks == 1 else 's'}"
                 click.echo(
-                    f"lightball: interrupted; {progress.finished} in {folders[0]}; go on with: {command}",
+                    f"lightball: interrupted; {finished} in {folders[0]}; go on with: {command}",
                     err=True,
                 )
                 return exit_code(interrupt)

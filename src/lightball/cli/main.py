@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
 from lightball import __version__
 from lightball.cli.compare import compare
 from lightball.cli.convert import convert
-from lightball.cli.interrupts import exit_code, sigterm_interrupts
+from lightball.cli.interrupts import INTERRUPTED, TERMINATED, exit_code, sigterm_interrupts
 from lightball.cli.runs import runs
 from lightball.errors import InputError
 
@@ -58,5 +60,12 @@ def _refuse(message: str) -> int:
     return BAD_INPUT
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def run() -> NoReturn:
+    """The program: :func:`main`, then its exit code."""
+    status = main()
+    if status in (INTERRUPTED, TERMINATED):
+        # At once: what an interpreter with torch does at its end takes a second. Workers have been ended before.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -57,9 +57,19 @@ def _of_arm(arm: Arm) -> Iterator[str]:
         yield f"{rule} failed on some seed at every rate"
     elif arm.at_edge:
         yield f"the rate of {rule} is at the edge of the grid"
+    if arm.rate_without_crashes is not None:
+        yield (
+            f"crashes while tuning decided the rate of {rule}, which would be {arm.rate_without_crashes:g} without "
+            "them; if the machine was at fault, the verdict is not about momentum: use --retry-failed"
+        )
     if arm.failed:
         yield f"{arm.failed} of {arm.runs} runs of {rule} failed{_crashes(arm)}"
-    elif arm.train_loss_se == 0:
+    if arm.test_accuracy is not None and arm.test_accuracy > 1:
+        yield (
+            f"the test accuracy of {rule} is {arm.test_accuracy:.3g}: report shares, from 0 to 1, or set "
+            "--margin-accuracy in the unit of your own metric"
+        )
+    if not arm.failed and arm.train_loss_se == 0:
         yield f"all {arm.runs} runs of {rule} ended at the same loss: does the seed change anything in them?"
 
 
@@ -75,6 +85,9 @@ def _reason(error: str | None) -> str:
 
 
 def _of_pairing(pairing: Pairing) -> Iterator[str]:
+    for measure in JUDGED if pairing.decisions else ():
+        if measure not in pairing.decisions:
+            yield f"no verdict on {JUDGED[measure]}, which not all runs reported"
     for measure, decision in pairing.decisions.items():
         if decision.verdict is Verdict.UNDECIDED:
             pairs = f"about {decision.pairs_needed:,}" if decision.pairs_needed else "more than 1,000,000"
@@ -92,6 +105,8 @@ def _at_equal_rates(batch: BatchResult, arm: Arm) -> Iterator[str]:
     assert batch.margins is not None
     margin, same = batch.margins["train_loss"], None
     for row in sorted((r for r in batch.equal_rates if r.momentum == arm.momentum), key=lambda r: r.effective_lr):
+        if row.failed_sgd or row.failed_sgdm:  # what failed alike does not agree
+            break
         interval = row.differences["train_loss"]
         if interval.low <= -margin or interval.high >= margin:
             break

@@ -26,11 +26,6 @@ class Progress:
             disable=not (enabled and sys.stderr.isatty()),
         )
         self._task: TaskID | None = None
-        self._chunks = 0
-
-    @property
-    def finished(self) -> str:
-        return f"{self._chunks} finished chunk{'' if self._chunks == 1 else 's'}"
 
     def begin(self, phase: str, work: float) -> None:
         if self._task is not None:
@@ -38,7 +33,6 @@ class Progress:
         self._task = self._bar.add_task(phase, total=work or None)
 
     def advance(self, work: float) -> None:
-        self._chunks += 1
         if self._task is not None:
             self._bar.advance(self._task, work)
 

@@ -24,19 +24,22 @@ def plan_text(task: str, settings: Settings, plan: Plan, folder: Path) -> str:
     """What is about to run, and how long about."""
     fewest, most = plan.runs
     sizes = ", ".join(map(str, settings.batch_sizes))
-    epochs = f"; {settings.epochs} epochs" if plan.steps else ""  # a script has its own
+    epochs = (
+        f"; {settings.epochs} epoch{'s' if settings.epochs > 1 else ''}" if plan.steps else ""
+    )  # a script has its own
     compiled = any(batch.compiled for batch in plan.batches)
     workers = f"{plan.num_workers} worker{'s' if plan.num_workers > 1 else ''}"
-    steps = f", at least {plan.steps:,} steps in all" if plan.steps else ""
     runs = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     low, high = settings.lr[0], settings.lr[-1]
     rates = f"{len(settings.lr)} from {low:g} to {high:g}" if low < high else f"{low:g}"
     growth = "; the grid grows where needed" if settings.max_extensions else ""
+    more = ", before the grid grows" if settings.max_extensions else ""
     lines = [
         f"Does {task} need momentum? SGD against SGDM with β = {_listed(settings.momentum)}",
         f"  batch sizes    {sizes}{epochs}",
         f"  effective lr   {rates}{growth}",
-        f"  runs           {runs}{steps}",
+        f"  runs           {runs}{more}",
+        *([f"  steps          at least {plan.steps:,}"] if plan.steps else []),
         f"  time           {_time(plan)} on {workers}{', steps being compiled' if compiled else ''}",
         f"  results in     {folder}",
         "",
@@ -48,13 +51,15 @@ def _time(plan: Plan) -> str:
     if plan.seconds is None:
         return "not known before some runs are done,"
     low, high = (in_words(s) for s in plan.seconds)
-    return f"about {low} to {high}"
+    return f"about {low} to {high}" if low != high else f"about {low}"
 
 
 def result_text(result: Result) -> str:
     """A table of both measures, then the answer."""
     lines: list[str] = []
     for measure, name in JUDGED.items():
+        if not _reported(result, measure):
+            continue
         lines += [
             f"{name.capitalize()}, at the rates selected for each rule{_margins(result, measure)}",
             _header(),
@@ -64,6 +69,8 @@ def result_text(result: Result) -> str:
     lines += [*map(_wrapped, all_notes), ""] if (all_notes := notes(result)) else []
     lines.append(verdict_text(result))
     lines.append(f"{result.computed_runs:,} runs computed, {result.reused_runs:,} found, in {in_words(result.seconds)}")
+    if result.crashed_runs:
+        lines.append(_wrapped(f"{result.crashed_runs:,} of them crashed: lightball runs {result.folder}"))
     return "\n".join(lines)
 
 
@@ -72,7 +79,15 @@ def verdict_text(result: Result) -> str:
     return "\n".join(_wrapped(f"{name.capitalize()}: {_span_text(result, m)}.") for m, name in JUDGED.items())
 
 
+def _reported(result: Result, measure: Judged) -> bool:
+    """Whether any script told it; where no rate trained at all, nothing could."""
+    arms = [arm for b in result.batches for arm in (b.sgd, *(p.arm for p in b.pairings)) if arm.runs]
+    return not arms or any(getattr(arm, measure) is not None for arm in arms)
+
+
 def _span_text(result: Result, measure: Judged) -> str:
+    if not _reported(result, measure):
+        return "not reported"
     span = result.summary(measure)
     parts = []
     if span.no_value_up_to is not None:

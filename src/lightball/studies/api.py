@@ -96,7 +96,8 @@ def compare(
             ledger = Ledger(plan, basis, engine, store, observer, retry_failed)
             batches = Comparison(settings, ledger, store).run()
         seconds = time.perf_counter() - start
-        result = Result(job.task, settings, batches, seconds, ledger.computed, ledger.reused, str(folder))
+        runs = (ledger.computed, ledger.reused, str(folder), ledger.crashed)
+        result = Result(job.task, settings, batches, seconds, *runs)
         store.save_json("result.json", as_json(result))
     return result
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from lightball.errors import InputError
 from lightball.studies import tuning
 from lightball.studies.judging import judge
 from lightball.studies.ledger import Ledger
@@ -21,7 +22,7 @@ SGD = 0.0
 
 
 class Comparison:
-    """Carries out a plan. The order of things is a pure function of settings and outcomes."""
+    """Carries out a plan. What is done next is a function of settings and outcomes."""
 
     def __init__(self, settings: Settings, ledger: Ledger, store: Store) -> None:
         self.settings = settings
@@ -41,13 +42,13 @@ class Comparison:
             pairs = partial(self._stage_pairs, stage, num_pairs, choices, dict(results))
             if stage and not any(True for _ in pairs()):
                 break
-            self.ledger.obtain(f"confirming, {num_pairs} pairs", "confirm", pairs)
+            self.ledger.obtain(f"confirming, {num_pairs} pairs", "confirm", pairs, partial(_is_selected, choices))
             for b in self.settings.batch_sizes:
                 seeds = self.ledger.seeds(b, "confirm", num_pairs)
                 found = self.ledger.outcomes(b)
                 judged = judge(self.settings, b, seeds, self.grids[b], choices[b], margins[b], found)
                 lost, error = self.ledger.lost(b)
-                results[b] = replace(judged, margins_changed=b in changed, lost_seeds=lost, last_error=error)
+                results[b] = replace(judged, margins_changed=changed, lost_seeds=lost, last_error=error)
         return tuple(results[b] for b in self.settings.batch_sizes)
 
     def _tune(self) -> None:
@@ -55,6 +56,7 @@ class Comparison:
         phase = "tuning"
         while True:
             self.ledger.obtain(phase, "tune", self._tuning_pairs)
+            self._require_scores()
             phase = "tuning, wider grid"
             grown = False
             for b in self._batches_that_run():
@@ -132,10 +134,29 @@ class Comparison:
     def _choices(self, b: int) -> dict[float, tuning.Choice]:
         tolerance, higher = self._selection(b)
         edges = self._edges(b)
-        scores = {m: tuning.rate_scores(self._tuned(b, m), self.settings.select) for m in self.rules}
-        return {
-            m: tuning.Choice(tuning.select_rate(s, tolerance, higher), bool(edges[m]), s) for m, s in scores.items()
-        }
+
+        def select(outcomes: Iterable[Outcome]) -> tuple[float | None, tuple[tuning.RateScore, ...]]:
+            scores = tuning.rate_scores(outcomes, self.settings.select)
+            return tuning.select_rate(scores, tolerance, higher), scores
+
+        def choice(momentum: float) -> tuning.Choice:
+            selected, scores = select(self._tuned(b, momentum))
+            without_crashes, _ = select(o for o in self._tuned(b, momentum) if not o.error)
+            return tuning.Choice(selected, bool(edges[momentum]), scores, without_crashes)
+
+        return {momentum: choice(momentum) for momentum in self.rules}
+
+    def _require_scores(self) -> None:
+        """A script may not report what rates are to be selected by."""
+        if self.settings.select == "train_loss":
+            return
+        for b in self.settings.batch_sizes:
+            tuned = [o for m in self.rules for o in self._tuned(b, m) if not o.failed]
+            if any(not math.isfinite(o.final[self.settings.select]) for o in tuned):
+                raise InputError(
+                    "rates are to be selected by validation accuracy, but runs report none: have the script print "
+                    "validation_accuracy, or use --select train_loss"
+                )
 
     def _margin(self, b: int) -> dict[Judged, float] | None:
         """Margins of the measures at a batch size, from the tuning runs alone; None if no rate trains.
@@ -156,8 +177,14 @@ class Comparison:
         }
         return {name: margins[name] for name in JUDGED}
 
-    def _fix_margins(self, margins: Mapping[int, Mapping[Judged, float] | None]) -> set[int]:
-        """Keep the margins that are fixed first in a folder; the batch sizes at which these are others."""
-        first = self.store.read_json("margins.json") or {}
-        self.store.save_json("margins.json", {**{str(b): m for b, m in margins.items()}, **first})
-        return {b for b, m in margins.items() if str(b) in first and first[str(b)] != m}
+    def _fix_margins(self, margins: Mapping[int, Mapping[Judged, float] | None]) -> bool:
+        """Store the margins; whether others were asked for first in this folder."""
+        chosen = {"margin_loss": self.settings.margin_loss, "margin_accuracy": self.settings.margin_accuracy}
+        first = self.store.fix_json("margins.json", {"chosen": chosen})["chosen"]
+        self.store.save_json("margins.json", {"chosen": first, **{str(b): m for b, m in margins.items()}})
+        return bool(first != chosen)
+
+
+def _is_selected(choices: Mapping[int, Mapping[float, tuning.Choice]], run: Run) -> bool:
+    """Whether a run is at the selected rate of its rule; those at other rates are description."""
+    return choices[run.batch_size][run.momentum].effective_lr == run.effective_lr

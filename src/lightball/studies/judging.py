@@ -126,6 +126,7 @@ def _arm(momentum: float, choice: Choice, runs: Sequence[Outcome]) -> Arm:
         choice.scores,
         len(errors),
         errors[-1] if errors else None,
+        choice.without_crashes if choice.without_crashes != choice.effective_lr else None,
     )
 
 

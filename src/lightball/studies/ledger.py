@@ -9,11 +9,10 @@ from itertools import chain, zip_longest
 from typing import Protocol
 
 from lightball.errors import InputError
-from lightball.oracles import seed_of
 from lightball.studies.crashes import complete, lost_seeds, stop_if_all_crash
 from lightball.studies.engines.job import Engine
 from lightball.studies.plan import Plan
-from lightball.studies.runs import Chunk, Outcome, Phase, Run
+from lightball.studies.runs import Chunk, Outcome, Phase, Run, seeds
 from lightball.studies.store import Store
 
 _POLL = 0.2  # seconds between looks at what other processes have finished
@@ -41,8 +40,8 @@ class Ledger:
     """Outcomes by run; each chunk is stored as soon as it is finished.
 
     Several processes may work on one folder: a chunk is claimed before it is computed, and what others claimed is
-    awaited, or taken over when they are gone. What is computed is a pure function of the plan and of outcomes, so that
-    all of them, and the same command started again, see the same chunks.
+    awaited, or taken over when they are gone. What is computed is a function of the plan and of outcomes, whatever the
+    order in which they came, so that all of them, and the same command started again, see the same chunks.
 
     Args:
         basis: a hash of what determines the outcomes of runs.
@@ -60,40 +59,51 @@ class Ledger:
         self._store = store
         self._observer = observer
         self._retry_failed = retry_failed
-        self._outcomes: dict[int, dict[Run, Outcome]] = defaultdict(dict)
-        self._lost: dict[int, set[int]] = defaultdict(set)
-        self._retried: set[str] = set()
+        self._outcomes: dict[tuple[int, Phase], dict[Run, Outcome]] = defaultdict(dict)
+        self._lost: dict[tuple[int, Phase], set[int]] = defaultdict(set)
+
+    @property
+    def crashed(self) -> int:
+        """How many of the known runs ended without a result."""
+        return sum(o.error is not None for known in self._outcomes.values() for o in known.values())
 
     def outcomes(self, batch_size: int) -> dict[Run, Outcome]:
         """All known outcomes at a batch size, failed ones with what they score."""
-        return complete(self._outcomes[batch_size])
+        tuned, confirmed = self._outcomes[batch_size, "tune"], self._outcomes[batch_size, "confirm"]
+        return complete({**tuned, **confirmed}, tuned.values())
 
     def seeds(self, batch_size: int, phase: Phase, num_seeds: int) -> list[int]:
-        """The first seeds of a phase, without those on which every run crashed.
+        """The first seeds of a phase, without lost ones.
 
-        Where too many do, tuning keeps them, for then no rate can be chosen; a comparison cannot go on.
+        Where too many are, tuning keeps them, for then no rate can be chosen; a comparison cannot go on.
 
         Raises:
-            InputError: for "confirm", where more than one crashes for each that is needed.
+            InputError: for "confirm", where more than one is lost for each that is needed.
         """
-        lost = self._lost[batch_size]
-        candidates = [seed_of(phase=phase, index=i) for i in range((1 + _MOST_LOST) * num_seeds)]
+        lost = self._lost[batch_size, phase]
+        candidates = seeds(phase, (1 + _MOST_LOST) * num_seeds)
         usable = [seed for seed in candidates if seed not in lost]
         if len(usable) < num_seeds and phase == "confirm":
             raise InputError(
                 f"at batch size {batch_size} every run crashed on {len(lost)} seeds, the last with: "
-                f"{self.lost(batch_size)[1]} (mend it and run the same command again with --retry-failed)"
+                f"{self.lost(batch_size)[1]} (if the machine was at fault, run the same command again with "
+                "--retry-failed)"
             )
         return [*usable, *(seed for seed in candidates if seed in lost)][:num_seeds]
 
     def lost(self, batch_size: int) -> tuple[int, str | None]:
-        """How many seeds there are on which every run crashed, and the last error on them."""
-        lost = self._lost[batch_size]
-        errors = [o.error for o in self._outcomes[batch_size].values() if o.run.seed in lost]
+        """How many seeds are lost, and an error on one of them."""
+        lost = self._lost[batch_size, "tune"] | self._lost[batch_size, "confirm"]
+        known = self._outcomes[batch_size, "tune"] | self._outcomes[batch_size, "confirm"]
+        errors = [known[run].error for run in sorted(known) if run.seed in lost and known[run].error]
         return len(lost), errors[-1] if errors else None
 
-    def obtain(self, name: str, phase: Phase, pairs: Callable[[], Pairs]) -> None:
+    def obtain(
+        self, name: str, phase: Phase, pairs: Callable[[], Pairs], witness: Callable[[Run], bool] = lambda run: True
+    ) -> None:
         """Make the outcomes of all runs of ``pairs()`` known, a call that asks :meth:`seeds` for its seeds.
+
+        A seed is lost if every run on it that is a ``witness`` crashed.
 
         Raises:
             InputError: the engine or the store cannot go on; or nearly everything crashes.
@@ -104,14 +114,14 @@ class Ledger:
             self._store.plan(name, by_key)
             self._fetch(by_key)
             for b in {chunk.batch_size for chunk in chunks}:
-                self._lost[b] = lost_seeds(self._outcomes[b].values())
+                self._lost[b, phase] = lost_seeds(o for r, o in self._outcomes[b, phase].items() if witness(r))
 
     def _missing(self, pairs: Pairs, phase: Phase) -> list[Chunk]:
         """Chunks of the runs that are not known yet."""
         wanted: set[Run] = set()
         missing: dict[int, list[list[Run]]] = {}
         for pair in pairs:
-            new = [run for run in pair if run not in self._outcomes[run.batch_size] and run not in wanted]
+            new = [run for run in pair if run not in self._outcomes[run.batch_size, phase] and run not in wanted]
             wanted.update(new)
             if new:
                 missing.setdefault(new[0].batch_size, []).append(new)
@@ -122,11 +132,12 @@ class Ledger:
     def _fetch(self, missing: dict[str, Chunk]) -> None:
         self._find(missing)
         while missing:
-            for chunk, outcomes in self._engine.compute(self._claimed(missing)):
+            for chunk, computed in self._engine.compute(self._claimed(missing)):
                 key = chunk.key(self._basis)
-                self._store.save(key, chunk, outcomes)
+                outcomes = self._store.save(key, chunk, computed)
                 self.computed += len(outcomes)
                 self._take(missing.pop(key), outcomes)
+                stop_if_all_crash(o for known in self._outcomes.values() for o in known.values())
             self._find(missing)
             if missing:  # others compute the rest
                 time.sleep(_POLL)
@@ -140,19 +151,16 @@ class Ledger:
     def _find(self, missing: dict[str, Chunk]) -> None:
         """Take what the folder has."""
         for key, outcomes in self._store.load(list(missing)).items():
-            if self._retry_failed and key not in self._retried and any(o.error for o in outcomes):
-                self._retried.add(key)
-                self._store.discard(key)
-                continue
+            if self._retry_failed and any(o.error for o in outcomes):
+                if self._store.discard(key):
+                    continue
+                outcomes = self._store.load([key]).get(key, outcomes)  # another process has retried it
             self.reused += len(outcomes)
             self._take(missing.pop(key), outcomes)
 
     def _take(self, chunk: Chunk, outcomes: Sequence[Outcome]) -> None:
-        known = self._outcomes[chunk.batch_size]
-        known.update({outcome.run: outcome for outcome in outcomes})
+        self._outcomes[chunk.batch_size, chunk.phase].update({outcome.run: outcome for outcome in outcomes})
         self._observer.advance(self._work(chunk))
-        if any(outcome.error for outcome in outcomes):
-            stop_if_all_crash(outcome for known in self._outcomes.values() for outcome in known.values())
 
     def _work(self, chunk: Chunk) -> float:
         return len(chunk.runs) * (self._plans[chunk.batch_size].seconds_per_run or 1.0)

@@ -21,8 +21,9 @@ class Arm:
 
     ``_se`` are standard errors over seeds. ``effective_lr`` is None if some seed failed at every rate that was tried;
     there are no confirmation runs then. ``crashed`` of the ``failed`` runs ended without a result, the last of them
-    with ``last_error``. ``curve`` is the mean training loss before training and after each epoch; its
-    last value is ``train_loss``, where failed runs score what the untrained model does.
+    with ``last_error``. ``rate_without_crashes``: what would have been selected if no run had crashed while tuning,
+    where that is another rate. ``curve`` is the mean training loss before training and after each epoch; its last value
+    is ``train_loss``, where failed runs score what the untrained model does.
     """
 
     momentum: float
@@ -38,6 +39,7 @@ class Arm:
     tuning: tuple[RateScore, ...]
     crashed: int = 0
     last_error: str | None = None
+    rate_without_crashes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Result:
     computed_runs: int
     reused_runs: int
     folder: str
+    crashed_runs: int = 0
 
     def summary(self, measure: Judged) -> Span:
         """Up to which batch size momentum had no value, and from which it helped."""

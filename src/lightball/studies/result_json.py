@@ -17,7 +17,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "batch_sizes": [_batch(batch) for batch in result.batches],
         "summary": {measure: asdict(result.summary(measure)) for measure in JUDGED},
         "settings": asdict(result.settings),
-        "runs": {"computed": result.computed_runs, "reused": result.reused_runs},
+        "runs": {"computed": result.computed_runs, "reused": result.reused_runs, "crashed": result.crashed_runs},
         "seconds": result.seconds,
         "folder": result.folder,
     }

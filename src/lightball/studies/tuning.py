@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -31,11 +32,13 @@ class Choice:
     """The selected effective rate (None if some seed failed at every rate) and the tuning scores behind it.
 
     ``at_edge``: the choice still lies on the edge of a grid that was not allowed to grow further.
+    ``without_crashes``: what would be selected if runs that crashed were left out.
     """
 
     effective_lr: float | None
     at_edge: bool
     scores: tuple[RateScore, ...]
+    without_crashes: float | None = None
 
 
 def rate_scores(outcomes: Iterable[Outcome], measure: Measure) -> tuple[RateScore, ...]:
@@ -58,12 +61,16 @@ def select_rate(scores: Sequence[RateScore], tolerance: float, higher_is_better:
     The best rate itself often sits on the edge of stability, where single runs scatter; the smallest one that is as
     good for practical purposes does not.
     """
-    usable = [s for s in scores if s.failed == 0]
+    usable = _usable(scores)
     if not usable:
         return None
     sign = -1.0 if higher_is_better else 1.0
     best = min(sign * s.mean for s in usable)
     return min(s.effective_lr for s in usable if sign * s.mean <= best + tolerance)
+
+
+def _usable(scores: Sequence[RateScore]) -> list[RateScore]:
+    return [s for s in scores if s.failed == 0 and math.isfinite(s.mean)]
 
 
 def edges(scores: Sequence[RateScore], tolerance: float, higher_is_better: bool = False) -> set[str]:
@@ -77,7 +84,7 @@ def edges(scores: Sequence[RateScore], tolerance: float, higher_is_better: bool 
         return {"low"}
     found = {"low"} if selected == scores[0].effective_lr else set()
     sign = -1.0 if higher_is_better else 1.0
-    best = min((s for s in scores if s.failed == 0), key=lambda s: sign * s.mean)
+    best = min(_usable(scores), key=lambda s: sign * s.mean)
     if best.effective_lr == scores[-1].effective_lr:
         found.add("high")
     return found

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lightball.errors import InputError, reason_of
+from lightball.training.writing import writing
 
 FORMAT = 1
 KEPT = 2
@@ -54,7 +55,9 @@ def prepare(folder: Path) -> None:
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
-        raise InputError(f"cannot write to the folder {str(folder)!r}: {error.strerror}; choose another") from error
+        raise InputError(
+            f"cannot write to the folder {str(folder)!r}: {error.strerror or reason_of(error)}; choose another"
+        ) from error
 
 
 def save(folder: Path, step: int, checkpoint: Checkpoint) -> None:
@@ -65,17 +68,13 @@ def save(folder: Path, step: int, checkpoint: Checkpoint) -> None:
     """
     path, temporary = folder / f"step-{step:06d}", folder / f"{uuid.uuid4().hex}.tmp"
     try:
-        temporary.mkdir()
-        _write(temporary, checkpoint)
-        if path.exists():  # damaged, or the run would have gone on from it
-            shutil.rmtree(path)
-        temporary.replace(path)
-        _flush(folder)
-    except OSError as error:
-        raise InputError(
-            f"cannot write the checkpoint {str(path)!r}: {error.strerror}; make room and train again with the same "
-            "folder to go on"
-        ) from error
+        with writing("the checkpoint", path):
+            temporary.mkdir()
+            _write(temporary, checkpoint)
+            if path.exists():  # damaged, or the run would have gone on from it
+                shutil.rmtree(path)
+            temporary.replace(path)
+            _flush(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _prune(folder, step)

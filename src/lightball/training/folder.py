@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,21 +12,53 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightball.errors import InputError
+from lightball.errors import InputError, reason_of
 from lightball.oracles import build
 from lightball.training import checkpoints
 from lightball.training.checkpoints import Checkpoint
 from lightball.training.recipe import Recipe
 from lightball.training.state import TrainingState, load_weights, restore, tensors_of, values_of
-from lightball.workloads import Workload, identity
+from lightball.workloads import Workload, fingerprint, identity
 
 Asked = dict[str, Any]
 """What a run was asked to do, as JSON: what its result depends on."""
+
+_NAMED = {"fingerprint": "a loss, metric or forward pass of fingerprint"}
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Inside, no other process trains in the folder; the system ends this when the process ends, however it does.
+
+    Raises:
+        InputError: another one does; or the folder cannot be written to.
+    """
+    if sys.platform == "win32":  # which has no such locks
+        yield
+        return
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(
+            f"cannot write to the folder {str(folder)!r}: {error.strerror or reason_of(error)}; choose another"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"another process trains in the folder {str(folder)!r}: wait for it, or choose another folder"
+            ) from error
+        yield
 
 
 def asked(workload: Workload, recipe: Recipe, seed: int, device: torch.device, accuracies: str) -> Asked:
     return {
         "workload": identity(workload),
+        "fingerprint": fingerprint(workload, together=False),
         **asdict(recipe),
         "seed": seed,
         "device": device.type,
@@ -41,15 +76,13 @@ def resume(state: TrainingState, folder: Path, asked_now: Asked) -> None:
     found = checkpoints.newest(_checkpoints(folder))
     if found is None:
         return
-    differing = [
-        f"{name} {found.asked.get(name)}, not {value}"
-        for name, value in asked_now.items()
-        if found.asked.get(name) != value
-    ]
+    differing = [name for name, value in asked_now.items() if found.asked.get(name) != value]
+    if "workload" in differing:  # the fingerprint follows from it
+        differing = [name for name in differing if name != "fingerprint"]
     if differing:
+        named = "; ".join(f"{_NAMED.get(n, n)} {found.asked.get(n)}, not {asked_now[n]}" for n in differing)
         raise InputError(
-            f"the folder {str(folder)!r} holds another run, with {'; '.join(differing)}: choose another folder, or "
-            "delete that one"
+            f"the folder {str(folder)!r} holds another run, with {named}: choose another folder, or delete that one"
         )
     restore(state, found.tensors, found.values)
 
@@ -62,6 +95,8 @@ def save(state: TrainingState, folder: Path, asked_now: Asked) -> None:
 def load_model(workload: Workload, folder: Path) -> nn.Module:
     """The model at the newest readable checkpoint of a run in ``folder``, on the CPU, in eval mode.
 
+    Data and initial weights are compared with those of the run; its loss and metric are not computed again.
+
     Raises:
         InputError: there is no checkpoint that can be read, or the run is of another workload.
     """
@@ -70,10 +105,10 @@ def load_model(workload: Workload, folder: Path) -> nn.Module:
         raise InputError(
             f"there is no checkpoint that can be read in {str(folder)!r}: give the folder that was given to train"
         )
-    if found.asked["workload"] != identity(workload):
+    if found.asked["workload"] != (this := identity(workload)):
         raise InputError(
             f"the folder {str(folder)!r} holds a run of another workload, {found.asked['workload']}, not "
-            f"{identity(workload)}: give the workload that was trained there"
+            f"{this}: give the workload that was trained there"
         )
     model = build(workload.model, found.asked["seed"]).cpu()
     load_weights(model, found.tensors)

@@ -14,7 +14,7 @@ from lightball.oracles import MinibatchStream, Sampling
 from lightball.rules import schedules
 from lightball.training.curves import Sink, curve_file, tensorboard_events
 from lightball.training.evaluation import mean_score
-from lightball.training.folder import asked, resume, save
+from lightball.training.folder import asked, held, resume, save
 from lightball.training.history import History, Point
 from lightball.training.recipe import Recipe, require_count
 from lightball.training.state import TrainingState, start
@@ -47,7 +47,7 @@ def train(
         device: "cpu", "cuda", or one GPU. The data stay where they are; batches are moved.
         folder: where checkpoints (``checkpoints/step-000123``) and the curve (``curve.jsonl``) are written. The same
             call goes on from the newest checkpoint there; on the CPU the result is, to the bit, that of a run that was
-            never interrupted. One process at a time may use it.
+            never interrupted. Only one process may use it at a time.
         checkpoint_every: steps between checkpoints; None: an epoch. One is always written after the last step.
         tensorboard: also write events to ``folder/tensorboard``.
         accuracies: "ends" measures validation and test only before the first and after the last step.
@@ -72,6 +72,7 @@ def train(
     with surroundings_kept(seed, where), ExitStack() as open_files:
         state = start(workload, recipe, seed, where)
         if folder is not None:
+            open_files.enter_context(held(folder))
             this_run = asked(workload, recipe, seed, where, accuracies)
             resume(state, folder, this_run)
         sinks = _open_sinks(open_files, state, folder, tensorboard, on_point)
@@ -99,8 +100,9 @@ def train(
 
 
 def _point(state: TrainingState, workload: Workload, recipe: Recipe, epoch: float, with_accuracies: bool) -> Point:
-    # Without a graph, two micro-batches take no more memory than one does in training.
-    width = 2 * -(-recipe.batch_size // recipe.accumulate)
+    # Without a graph, two micro-batches take no more memory than one does in training. A few examples at a time would
+    # take long, for no memory worth the name.
+    width = max(2 * -(-recipe.batch_size // recipe.accumulate), 32)
     loss = mean_score(state.model, workload.loss, workload.train, width, recipe.precision)
     validation, test = (
         mean_score(state.model, workload.metric, data, width, recipe.precision) if with_accuracies else None

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from copy import deepcopy
-from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
 
-from lightball.dynamics import Ensemble
 from lightball.errors import InputError, reason_of
-from lightball.oracles import MinibatchOracle, Sampling, build, check_vectorisable
-from lightball.rules import canonical
-from lightball.workloads.workload import Data, Workload, mode_of
+from lightball.oracles import build, check_vectorisable
+from lightball.workloads.trials import check_start, check_together, outputs_of, scores_of
+from lightball.workloads.undisturbed import copy_at_start, mode_of, undisturbed
+from lightball.workloads.workload import Data, Workload
 
 
 def check(workload: object, together: bool = True) -> Workload:
@@ -34,18 +32,23 @@ def check(workload: object, together: bool = True) -> Workload:
         )
     for split in ("train", "validation", "test"):
         _check_data(split, getattr(workload, split))
-    model = _make_model(workload)
-    if together:
-        with _or_alone():
-            check_vectorisable(model, workload.train.inputs[:2])
-    with nullcontext() if together else mode_of(model, training=False):
-        _check_all_scores(workload, model)
-    if together:
-        _check_start(workload, model)
-        with _or_alone():
-            _check_together(workload)
-    else:
-        _check_trains_alone(workload)
+    with undisturbed():
+        model = _make_model(workload)
+        with mode_of(model, training=False), torch.no_grad():
+            for split in ("train", "validation", "test"):
+                outputs_of(model, split, getattr(workload, split).inputs[:2])
+        if together:
+            with _or_alone():
+                check_vectorisable(model, workload.train.inputs[:2])
+        with nullcontext() if together else mode_of(model, training=False), torch.no_grad():
+            for split, part in (("train", "loss"), ("train", "metric"), ("validation", "metric"), ("test", "metric")):
+                _check_scores(workload, model, split, part)
+        if together:
+            check_start(workload, model)
+            with _or_alone():
+                check_together(workload)
+        else:
+            check_start(workload, model.train(), alone=True)
     return workload
 
 
@@ -55,7 +58,14 @@ def _or_alone() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{error}; or train each model by itself: --engine process") from error
+        reason = str(error)
+        if "batching rule not implemented" in reason.lower():  # vmap's words, as for recurrent layers
+            module = reason.partition(" cannot be vectorised")[0]
+            reason = (
+                f"{module} is of a layer type without a batching rule in torch.func.vmap, unsupported where many "
+                "models are trained at once: use another layer"
+            )
+        raise InputError(f"{reason}; or train each model by itself: --engine process") from error
 
 
 def _check_data(split: str, data: object) -> None:
@@ -74,110 +84,46 @@ def _check_data(split: str, data: object) -> None:
             f"{split} has {len(data.inputs)} inputs and {len(data.targets)} targets: there must be equally many, "
             "and at least 2"
         )
+    if (example := _first_not_finite(data.inputs)) is not None:
+        raise InputError(
+            f"{split}.inputs has values that are not finite (nan or inf), first in example {example}: repair these "
+            "examples or leave them out"
+        )
+
+
+def _first_not_finite(inputs: Tensor) -> int | None:
+    width = 4096  # a mask of all examples at once would take a quarter of their memory
+    for i, part in enumerate(torch.split(inputs, width) if inputs.is_floating_point() else ()):
+        finite = part.isfinite().flatten(1).all(dim=1) if part.ndim > 1 else part.isfinite()
+        if not finite.all():
+            return i * width + int(finite.long().argmin())
+    return None
 
 
 def _make_model(workload: Workload) -> nn.Module:
     try:
         model = build(workload.model, seed=0)
+    except InputError:
+        raise
     except Exception as error:  # the user's own code runs here: anything can be raised
         raise InputError(
             f"model() fails: {reason_of(error)} (model must be a function without arguments that makes one)"
         ) from error
     if not isinstance(model, nn.Module):
         raise InputError(f"model() returned a {type(model).__name__}, but must return a torch.nn.Module")
+    if any(map(nn.parameter.is_lazy, model.parameters())):
+        raise InputError("the model has parameters without a shape yet: call it once on an example inside model()")
     if not any(p.requires_grad for p in model.parameters()):
         raise InputError("the model has no trainable parameter: at least one must have requires_grad=True")
-    return model
-
-
-def _check_all_scores(workload: Workload, model: nn.Module) -> None:
-    for split, part in (("train", "loss"), ("train", "metric"), ("validation", "metric"), ("test", "metric")):
-        _check_scores(workload, model, split, part)
+    return copy_at_start(workload.model)
 
 
 def _check_scores(workload: Workload, model: nn.Module, split: str, part: str) -> None:
-    """That the loss or the metric gives a number for each of two examples."""
-    data: Data = getattr(workload, split)
-    try:
-        value = getattr(workload, part)(model(data.inputs[:2]), data.targets[:2])
-    except Exception as error:  # the user's own code runs here: anything can be raised
-        raise InputError(f"{part}(outputs, targets) fails on two {split} examples: {reason_of(error)}") from error
-    if not isinstance(value, Tensor) or value.shape != (2,):
-        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(
-            f"{part} gives {got} for 2 {split} examples, but must give one number for each, shape (2,): "
-            "pass reduction='none'"
-        )
-    if not value.is_floating_point():
-        raise InputError(f"{part} gives {value.dtype}, but must give floating-point numbers: append .float()")
-    alone = [getattr(workload, part)(model(data.inputs[i : i + 1]), data.targets[i : i + 1]) for i in range(2)]
-    if not torch.allclose(value, torch.cat(alone), rtol=1e-3, atol=1e-5, equal_nan=True):
+    """That the loss or the metric gives a number for each of two examples, whether together or alone."""
+    together = scores_of(workload, model, split, part, slice(0, 2))
+    alone = [scores_of(workload, model, split, part, slice(i, i + 1)) for i in range(2)]
+    if not torch.allclose(together, torch.cat(alone), rtol=1e-3, atol=1e-5, equal_nan=True):
         raise InputError(
             f"the {part} of one {split} example changes with the examples beside it, in the model or in the {part}: "
             "each must be computed alone (no normalisation over the batch)"
-        )
-
-
-def _check_start(workload: Workload, model: nn.Module) -> None:
-    """That training can start: a finite loss, and a finite gradient of every trainable parameter."""
-    loss = workload.loss(model(workload.train.inputs[:2]), workload.train.targets[:2])
-    if not loss.isfinite().all():
-        raise InputError(
-            f"the untrained model's loss is {loss.mean():g} on two training examples, but must be finite: "
-            "look at the inputs, the targets and the initial weights"
-        )
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    reached = loss.requires_grad
-    gradients = torch.autograd.grad(loss.sum(), list(trained.values()), allow_unused=True) if reached else ()
-    for name, gradient in zip_longest(trained, gradients):
-        if gradient is None:
-            raise InputError(
-                f"the loss does not depend on the parameter '{name}': leave it out, or freeze it with "
-                "requires_grad_(False)"
-            )
-        if not gradient.isfinite().all():
-            raise InputError(f"the gradient of '{name}' is not finite at the initial weights: look at the loss there")
-
-
-def _check_trains_alone(workload: Workload) -> None:
-    """That training can start: a finite loss of two examples, as computed while training, with a gradient."""
-    inputs, targets = workload.train.inputs[:2], workload.train.targets[:2]
-    with torch.random.fork_rng(devices=[]):  # dropout draws
-        try:
-            model = deepcopy(_make_model(workload)).train()  # batch statistics move
-            loss = workload.loss(model(inputs), targets).mean()
-        except InputError:
-            raise
-        except Exception as error:  # the user's own code runs here: anything can be raised
-            raise InputError(f"the model fails on two training examples in train mode: {reason_of(error)}") from error
-    if not loss.isfinite():
-        raise InputError(
-            f"the untrained model's loss is {loss:g} on two training examples, but must be finite: "
-            "look at the inputs, the targets and the initial weights"
-        )
-    if not loss.requires_grad:
-        raise InputError("the loss has no gradient: compute it from the model's outputs, without detach() or .item()")
-
-
-def _check_together(workload: Workload) -> None:
-    """That two models in one ensemble give the losses that each gives alone, and that their step can be traced."""
-    inputs, targets = workload.train.inputs[:2], workload.train.targets[:2]
-    sampling = Sampling(2, batch_size=2)
-    oracle = MinibatchOracle(workload.model, workload.loss, inputs, targets, sampling)
-    try:
-        ensemble = Ensemble(oracle, [1, 2], canonical(1e-3, 0.9))
-        together = ensemble.measure(oracle.loss)
-        ensemble.advance(1)
-    except InputError:
-        raise
-    except Exception as error:  # the user's own code runs here: anything can be raised
-        raise InputError(
-            f"the loss cannot be traced: {reason_of(error)} (avoid control flow on tensor values and .item() in it)"
-        ) from error
-    with torch.no_grad():
-        alone = [workload.loss(build(workload.model, seed)(inputs), targets).mean() for seed in (1, 2)]
-    if not torch.allclose(together, torch.stack(alone).to(together.dtype), rtol=1e-3, atol=1e-5):
-        raise InputError(
-            "models trained at once do not give the losses that each gives alone: keep what differs between seeds in "
-            "parameters, and change no state in forward"
         )

@@ -12,11 +12,12 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import chunk, files, fork, in_process, key, outcomes, store
+from made_up import backdate, chunk, files, fork, in_process, key, outcomes, store
 
 from lightball.errors import InputError
 from lightball.studies.store import claims as claims_module
@@ -61,15 +62,11 @@ class TestOneStore:
             assert a.claim(KEY)
             assert not b.claim(KEY)
             assert not a.claim(KEY)
-            b.release(KEY)
-            assert names(tmp_path) == [f"{KEY}.1"]
-            a.release(KEY)
-            assert b.claim(KEY)
-            b.save(KEY, ONE, outcomes(ONE))
+            a.save(KEY, ONE, outcomes(ONE))
             assert names(tmp_path) == []
-            assert not a.claim(KEY)
-            a.discard(KEY)
-            assert a.claim(KEY)
+            assert not b.claim(KEY)
+            files(tmp_path)[0].unlink()
+            assert b.claim(KEY)
         assert names(tmp_path) == []
 
     def test_the_claim_says_who(self, tmp_path: Path) -> None:
@@ -113,7 +110,7 @@ class TestOneStore:
             def child() -> None:
                 assert not there.claim(KEY)
                 assert there.claim("other")
-                there.release(KEY)
+                there._claims.release(KEY)
                 there.__exit__(None, None, None)
 
             process = in_process(child)
@@ -152,55 +149,89 @@ class TestExpiry:
     here = this_process()
     elsewhere = Process("elsewhere", "boot", None, here.pid, "1")
 
+    @pytest.fixture
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+        """Moves the monotonic clock of those who watch claims on by some seconds."""
+        moved = [0.0]
+        monkeypatch.setattr(claims_module, "monotonic", lambda: time.monotonic() + sum(moved))
+        return moved.append
+
     @pytest.mark.parametrize(
         ("process", "age", "free"),
         [
-            (here, 0, False),
-            (here, 100, True),
-            (here, -100, True),
-            (elsewhere, 0, False),
-            (elsewhere, 50, False),
-            (elsewhere, 100, True),
-            (elsewhere, -100, True),
-            (None, 0, False),
-            (None, 100, True),
-            (Process(here.host, here.boot, here.namespace, here.pid, "1"), 0, True),
-            (Process(here.host, "an earlier boot", here.namespace, here.pid, here.start), 0, False),
-            (Process(here.host, here.boot, "another container", 2**22 + 1, here.start), 0, False),
-            (Process(here.host, here.boot, here.namespace, 2**22 + 1, here.start), 0, True),
+            (here, 0, "never"),
+            (here, 100, "watched"),
+            (here, -100, "watched"),
+            (elsewhere, 0, "never"),
+            (elsewhere, 50, "never"),
+            (elsewhere, 100, "watched"),
+            (elsewhere, -100, "watched"),
+            (None, 0, "never"),
+            (None, 100, "watched"),
+            (Process(here.host, here.boot, here.namespace, here.pid, "1"), 0, "at once"),
+            (Process(here.host, "an earlier boot", here.namespace, here.pid, here.start), 0, "never"),
+            (Process(here.host, here.boot, "another container", 2**22 + 1, here.start), 0, "never"),
+            (Process(here.host, here.boot, here.namespace, 2**22 + 1, here.start), 0, "at once"),
         ],
     )
-    def test_who_is_dead(self, tmp_path: Path, process: Process | None, age: float, free: bool) -> None:
+    def test_who_is_dead(
+        self, tmp_path: Path, process: Process | None, age: float, free: str, watch: Callable[[float], None]
+    ) -> None:
         if process is not None and not Path("/proc/self/stat").exists():
             pytest.skip("no /proc to tell processes apart by")
-        self.write(tmp_path, process, age)
         with store(tmp_path) as there:
-            assert there.claim(KEY) is free
-            assert names(tmp_path) == [f"{KEY}.{2 if free else 1}"]
-        assert names(tmp_path) == ([] if free else [f"{KEY}.1"])
+            self.write(tmp_path, process, age)
+            assert there.claim(KEY) is (free == "at once")
+            if free != "at once":
+                watch(15)
+                assert not there.claim(KEY)
+                watch(16)
+                assert there.claim(KEY) is (free == "watched")
+            assert names(tmp_path) == [f"{KEY}.{1 if free == 'never' else 2}"]
+        assert names(tmp_path) == ([f"{KEY}.1"] if free == "never" else [])
 
-    def test_the_highest_generation_owns(self, tmp_path: Path) -> None:
+    def test_touched_while_it_is_watched(self, tmp_path: Path, watch: Callable[[float], None]) -> None:
+        with store(tmp_path) as there:
+            path = self.write(tmp_path, self.elsewhere, 100)
+            assert not there.claim(KEY)
+            watch(31)
+            os.utime(path)
+            assert not there.claim(KEY)
+            backdate([path], 90)
+            assert not there.claim(KEY)  # another silence, watched from its own beginning
+            watch(31)
+            assert there.claim(KEY)
+
+    def test_the_highest_generation_owns(self, tmp_path: Path, watch: Callable[[float], None]) -> None:
         self.write(tmp_path, self.elsewhere, 100, 9)
         self.write(tmp_path, self.elsewhere, 0, 10)
         with store(tmp_path) as there:
             assert not there.claim(KEY)
+            watch(31)
+            assert not there.claim(KEY)
             self.write(tmp_path, self.elsewhere, 100, 10)
+            assert not there.claim(KEY)
+            watch(31)
             assert there.claim(KEY)
             assert names(tmp_path) == [f"{KEY}.11"]
 
     def test_foreign_names_are_no_claims(self, tmp_path: Path) -> None:
         path = self.write(tmp_path, None, 0)
-        for name in (f"{KEY}.x", KEY, ".1", f".{KEY}.1.tmp", f"{KEY}.²"):
+        for name in (f"{KEY}.x", KEY, ".1", f".{KEY}.1.tmp", f"{KEY}.²", "123"):
             (path.parent / name).touch()
         path.unlink()
         with store(tmp_path) as there:
             assert there.claim(KEY)
+            assert survey(tmp_path).in_flight == ()
 
-    def take_both(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    def take_both(self, folder: Path, monkeypatch: pytest.MonkeyPatch, watch: Callable[[float], None]) -> int:
         """How many win of two processes that have both seen the same dead claim before either creates its own."""
         path = self.write(folder, self.elsewhere, 100)
         seen = claims_in(path.parent, KEY)
         a, b = (Claims(path.parent, 60.0) for _ in range(2))
+        assert not a.claim(KEY)
+        assert not b.claim(KEY)
+        watch(31)
         wins = int(a.claim(KEY))
         looks = iter([seen])
         with monkeypatch.context() as patch:
@@ -210,25 +241,68 @@ class TestExpiry:
         b.close()
         return wins
 
-    def test_both_saw_it_dead(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.take_both(tmp_path, monkeypatch) == 1
+    def test_both_saw_it_dead(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Callable[[float], None]
+    ) -> None:
+        assert self.take_both(tmp_path, monkeypatch, watch) == 1
 
-    def test_control_two_winners_without_o_excl(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_control_two_winners_without_o_excl(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Callable[[float], None]
+    ) -> None:
         monkeypatch.setattr(os, "O_EXCL", 0)
-        assert self.take_both(tmp_path, monkeypatch) == 2
+        assert self.take_both(tmp_path, monkeypatch, watch) == 2
 
-    def test_slow_in_creating(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_slow_in_creating(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Callable[[float], None]
+    ) -> None:
         """The claim that was seen dead was taken over, given up and claimed afresh, all before we created ours."""
         path = self.write(tmp_path, self.elsewhere, 100)
         seen = claims_in(path.parent, KEY)
-        path.unlink()
         with store(tmp_path) as a, store(tmp_path) as b:
+            assert not b.claim(KEY)
+            watch(31)
+            path.unlink()
             assert a.claim(KEY)
             looks = iter([seen])
             with monkeypatch.context() as patch:
                 patch.setattr(claims_module, "claims_in", lambda *where: next(looks, None) or claims_in(*where))
                 assert not b.claim(KEY)
             assert names(tmp_path) == [f"{KEY}.1"]
+
+
+class TestLeftovers:
+    """What a process leaves that is killed between storing a chunk and releasing its claim."""
+
+    def test_they_are_removed(self, tmp_path: Path) -> None:
+        folder = tmp_path / "study"
+
+        def killed_before_the_release() -> None:
+            with store(folder) as there:
+                assert there.claim(KEY)
+                there._claims.release = lambda key: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+                there.save(KEY, ONE, outcomes(ONE))
+
+        process = in_process(killed_before_the_release)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert names(folder) == [f"{KEY}-save.1", f"{KEY}.1"]
+        with store(folder) as there:
+            assert there.claim("alive")
+            with store(folder):
+                assert names(folder) == ["alive.1"]
+            assert len(there.load([KEY])[KEY]) == 2
+
+    def test_a_claim_that_cannot_be_read_is_respected(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(path: Path) -> bytes:
+            raise PermissionError(13, "Permission denied")
+
+        with store(tmp_path) as a, store(tmp_path) as b:
+            assert a.claim(KEY)
+            (tmp_path / "claims" / f"{KEY}.1").rename(tmp_path / "claims" / f"{KEY}.2")
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "read_bytes", refused)
+                assert not b.claim(KEY)
+            assert names(tmp_path) == [f"{KEY}.2"]
 
 
 class TestProcesses:
@@ -268,6 +342,33 @@ class TestProcesses:
                 time.sleep(0.05)
         process.kill()
         process.join()
+
+    def test_a_suspend_takes_nothing_from_live_holders(self, tmp_path: Path) -> None:
+        """Every claim looks old after it, some at the next look too, before the threads of their owners touch them."""
+        folder = tmp_path / "study"
+        keys = [f"{KEY}-{i}" for i in range(3)]
+
+        def own(key: str) -> None:
+            with store(folder, lease=4.0) as there:
+                assert there.claim(key)
+                (tmp_path / key).touch()
+                time.sleep(60)
+
+        processes = [in_process(own, each) for each in keys]
+        try:
+            wait(lambda: all((tmp_path / each).exists() for each in keys))
+            with store(folder, lease=4.0) as there:
+                for seconds in (0.5, 2.6):  # the second is longer than the watch
+                    backdate((folder / "claims").iterdir(), 1000)
+                    end = time.monotonic() + seconds
+                    while time.monotonic() < end:
+                        assert not any([there.claim(each) for each in keys])  # noqa: C419, all of them are tried
+                        time.sleep(0.02)
+                assert names(folder) == [f"{each}.1" for each in keys]
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
 
     def test_four_compute_each_chunk_once(self, tmp_path: Path) -> None:
         chunks = [chunk(i, runs=1) for i in range(200)]

@@ -5,7 +5,9 @@ The controls remove the comparison of bytes with the digest in the name; then a 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import STUDY, bits, chunk, files, fill, key, outcomes, store
+from made_up import STUDY, bits, chunk, files, fill, in_process, key, outcomes, store
 
 from lightball.errors import InputError
 from lightball.studies.store import load, survey
@@ -254,6 +256,110 @@ def test_a_name_that_is_in_damaged_already(tmp_path: Path) -> None:
             assert there.load([key(BAD)]) == {}
     assert len(list((tmp_path / "damaged").iterdir())) == 3
     assert [d.reason for d in survey(tmp_path).damaged] == ["it is empty"] * 3
+
+
+class TestCannotBeMoved:
+    """A damaged file that stays where it is would block its chunk for ever."""
+
+    def refuse(self, folder: Path, reason: str) -> None:
+        fill(folder, [BAD])
+        (path,) = files(folder)
+        path.write_bytes(b"")
+        with store(folder, said := []) as there, pytest.raises(InputError) as caught:
+            there.load([key(BAD)])
+        assert said == []
+        assert str(caught.value) == (
+            f"cannot set the damaged file '{path}' aside: {reason}; move it away and run the same command again"
+        )
+        path.unlink()
+        with store(folder) as there:
+            assert there.claim(key(BAD))
+
+    def test_damaged_is_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "damaged").touch()
+        self.refuse(tmp_path, "File exists")
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+    def test_a_folder_without_permission(self, tmp_path: Path) -> None:
+        (tmp_path / "damaged").mkdir()
+        (tmp_path / "damaged").chmod(0o555)
+        self.refuse(tmp_path, "Permission denied")
+
+    def test_json_too(self, tmp_path: Path) -> None:
+        with store(tmp_path) as there:
+            (tmp_path / "damaged").touch()
+            (tmp_path / "margins.json").write_text("{")
+            with pytest.raises(InputError, match=r"cannot set the damaged file '.*margins\.json' aside: File exists; "):
+                there.fix_json("margins.json", {"8": 0.1})
+
+    def test_gone_in_the_meantime(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another process has set it aside just before."""
+        fill(tmp_path, [BAD])
+        (path,) = files(tmp_path)
+        path.write_bytes(b"")
+        with store(tmp_path) as there:
+            mkdir = Path.mkdir
+            monkeypatch.setattr(Path, "mkdir", lambda *a, **b: (path.unlink(missing_ok=True), mkdir(*a, **b)))
+            assert there.load([key(BAD)]) == {}
+
+
+class TestCannotBeRead:
+    """A file that cannot be read for another reason than its bytes is not damaged, and nothing is moved."""
+
+    def readers(self, folder: Path) -> list[Callable[[], object]]:
+        there = store(folder)
+        return [lambda: there.load([key(GOOD)]), lambda: load(folder), lambda: survey(folder)]
+
+    @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.ESTALE, errno.EIO])
+    @pytest.mark.parametrize("suffix", [".parquet", "study.json"])
+    def test_any_reason(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, suffix: str) -> None:
+        fill(tmp_path, [GOOD])
+        before = sorted(tmp_path.rglob("*"))
+        read_bytes = Path.read_bytes
+
+        def failing(path: Path) -> bytes:
+            if path.name.endswith(suffix):
+                raise OSError(number, os.strerror(number), str(path))
+            return read_bytes(path)
+
+        monkeypatch.setattr(Path, "read_bytes", failing)
+        readers = self.readers(tmp_path)
+        if suffix == "study.json":
+            readers[0] = store(tmp_path).__enter__
+        for reader in readers:
+            with pytest.raises(InputError) as caught:
+                reader()
+            assert str(caught.value).startswith(f"cannot read '{tmp_path}/")
+            assert str(caught.value).endswith(
+                f"{suffix}': {os.strerror(number)}; make it readable or move it away, and run the same command again"
+            )
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_too_many_open_files(self, tmp_path: Path) -> None:
+        """In earnest: the process may open no more files; what is finished must not look missing."""
+        fill(tmp_path, [GOOD])
+
+        def child() -> None:
+            import resource
+
+            there = store(tmp_path)
+            lowest_free = os.dup(0)
+            os.close(lowest_free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, 1024))
+            with pytest.raises(InputError, match=r"cannot read '.*/chunks': Too many open files; "):
+                there.load([key(GOOD)])
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+            assert len(there.load([key(GOOD)])) == 1
+
+        process = in_process(child)
+        process.join()
+        assert process.exitcode == 0
+
+    def test_what_is_set_aside_may_be_unreadable(self, tmp_path: Path) -> None:
+        fill(tmp_path, [GOOD])
+        (tmp_path / "damaged" / "x.json").mkdir(parents=True)
+        (damage,) = survey(tmp_path).damaged
+        assert (damage.name, damage.reason) == ("damaged/x.json", "it cannot be read: Is a directory")
 
 
 @settings(max_examples=60, deadline=None)

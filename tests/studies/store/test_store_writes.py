@@ -28,7 +28,7 @@ def test_killed_while_saving(tmp_path: Path, atomic: bool) -> None:
     def save() -> None:
         if not atomic:
             patch = pytest.MonkeyPatch()
-            patch.setattr("lightball.studies.store.store.write", slow_plain_write)
+            patch.setattr("lightball.studies.store.chunk_folder.write", slow_plain_write)
         numbers = random.Random()
         with store(tmp_path) as there:
             while True:

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +27,7 @@ from lightball.studies.engines import guard
 from lightball.studies.engines.devices import num_cores
 from lightball.studies.engines.job import Finished, Job
 from lightball.studies.engines.script_result import ScriptError, as_result, excerpt, lines, read_outcome, tail
-from lightball.studies.engines.template import FROM_SETTINGS, Template, parse, values_of
+from lightball.studies.engines.template import FROM_SETTINGS, Template, parse, script_seed, values_of
 from lightball.studies.plan import one_by_one
 from lightball.studies.runs import Chunk, Outcome, Run, crashed
 from lightball.studies.settings import Settings
@@ -50,7 +51,7 @@ def prepare(command: str, settings: Settings, num_workers: int, timeout: float |
         )
     if timeout is not None and not 0 < timeout < math.inf:
         raise InputError(f"timeout is {timeout:g}, but must be a number of seconds above 0")
-    files = [word for word in template.words if os.path.isfile(word)]
+    files = list(_files(template.words))
     scripts = [word for word in files if re.search(r"\.[A-Za-z]+$", word)]  # train.py rather than .venv/bin/python
     task = Path([*scripts, *files, program][0]).name
     basis = {
@@ -66,6 +67,16 @@ def prepare(command: str, settings: Settings, num_workers: int, timeout: float |
         make_plan=lambda compositions: one_by_one(settings, None, num_workers),
         start=lambda folder: CommandEngine(template, settings, num_workers, timeout, folder / "logs"),
     )
+
+
+def _files(words: Sequence[str]) -> Iterator[str]:
+    """The files that a command names: as a word, after an equals sign, or as a Python module."""
+    for before, word in pairwise(("", *words)):
+        module = word.replace(".", "/")
+        candidates = [word, word.rpartition("=")[2]]
+        if before == "-m":
+            candidates += [f"{module}.py", f"{module}/__main__.py"]
+        yield from (path for path in dict.fromkeys(candidates) if os.path.isfile(path))
 
 
 @dataclass
@@ -108,8 +119,8 @@ class CommandEngine:
         return [self._run(run) for run in chunk.runs]
 
     def _run(self, run: Run) -> Outcome:
-        name = f"batch-{run.batch_size}_lr-{run.effective_lr!r}_momentum-{run.momentum!r}_seed-{run.seed}"
-        log, out = self.logs / f"{name}.log", self.logs / f"{name}.json"
+        name = f"batch-{run.batch_size}_lr-{run.effective_lr!r}_momentum-{run.momentum!r}_seed-{script_seed(run)}"
+        log, out = self.logs / f"{name}.log", self.logs / f"{name}.{os.getpid()}.json"
         words = self.template.fill(values_of(run, self.settings, out.absolute()))
         out.unlink(missing_ok=True)
         printed = ""
@@ -121,7 +132,7 @@ class CommandEngine:
                 status = self._processes.run(words, stream, self._environment(), self.timeout)
             printed = tail(log, start)
             _require_success(status, printed, self.timeout)
-            outcome = read_outcome(run, self._result(printed, out), self.settings.select)
+            outcome = read_outcome(run, self._result(printed, out))
             return self._with_whole_curve(outcome)
         except ScriptError as error:
             return crashed(run, f"{': '.join(filter(None, [str(error), excerpt(printed)]))} (log: {log})")

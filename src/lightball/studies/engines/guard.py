@@ -2,8 +2,8 @@
 
     python -I -S guard.py PARENT WORD...
 
-The command runs in a process group of its own. The group is ended (SIGTERM, a second later SIGKILL) when the guard is
-asked to stop by a signal, when its parent is no longer the process PARENT, and when the command itself has ended and
+The command runs in a process group of its own. The group is ended (SIGTERM, half a second later SIGKILL) when the guard
+is asked to stop by a signal, when its parent is no longer the process PARENT, and when the command itself has ended and
 left children behind. The guard ends as the command did: with its exit code, or by the same signal.
 
 It stands alone, so that it starts in a few hundredths of a second: it imports nothing of lightball. POSIX only.
@@ -18,7 +18,7 @@ import sys
 import time
 
 POLL = 0.5  # seconds between looks at the parent
-GRACE = 1.0  # seconds that a group has to end by itself
+GRACE = 0.5  # seconds that a group has to end by itself
 REAP = 0.3  # seconds that the kernel has to end it
 CANNOT_START = "cannot start: "
 

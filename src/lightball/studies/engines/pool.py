@@ -44,6 +44,7 @@ class Pool(Generic[Item, Answer]):
         self, start: Callable[..., Callable[[Item], Answer]], arguments: Sequence[Any], num_workers: int
     ) -> None:
         self._begin = (os.getpid(), start, *arguments)
+        self._workers: set[Any] = set()  # idle, busy, and the one that an interrupt may leave between the two
         self._idle = [self._new_worker() for _ in range(num_workers)]
         self._busy: dict[Future[Answer], tuple[Any, Item, int]] = {}
 
@@ -71,10 +72,13 @@ class Pool(Generic[Item, Answer]):
 
     def close(self) -> None:
         """End all workers at once, whatever they do."""
-        workers = [*self._idle, *(worker for worker, _, _ in self._busy.values())]
-        self._idle, self._busy = [], {}
-        for worker in workers:
-            worker.shutdown(wait=False, kill_workers=True)
+        # All at once: each call ends its worker first and waits for it then.
+        threads = [threading.Thread(target=worker.shutdown, args=(True, True)) for worker in self._workers]
+        self._idle, self._busy, self._workers = [], {}, set()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def _settle(self, future: Future[Answer]) -> tuple[Item, Answer | Crash] | None:
         """The answer of a future that is done; None if its item is tried again."""
@@ -82,6 +86,7 @@ class Pool(Generic[Item, Answer]):
         error = future.exception()
         if isinstance(error, BrokenExecutor):
             worker.shutdown(wait=False)
+            self._workers.discard(worker)
             worker = self._new_worker()
         self._idle.append(worker)
         if error is None:
@@ -101,7 +106,9 @@ class Pool(Generic[Item, Answer]):
         from loky import ProcessPoolExecutor
 
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"), "1")
-        return ProcessPoolExecutor(1, initializer=_start_worker, initargs=self._begin, env=threads)
+        worker = ProcessPoolExecutor(1, initializer=_start_worker, initargs=self._begin, env=threads)
+        self._workers.add(worker)
+        return worker
 
 
 def _in_words(error: BaseException) -> str:

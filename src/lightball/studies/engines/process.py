@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from lightball.errors import InputError, reason_of
 from lightball.oracles import Sampling
 from lightball.studies.engines.devices import num_cores, one_thread
 from lightball.studies.engines.job import Finished, Job
@@ -119,13 +120,18 @@ def _seconds_per_run(workload: Workload, settings: Settings, batch_size: int, de
     )
     run = Run(batch_size, min(settings.lr), seed=0, momentum=settings.momentum[0])
     times = [time.perf_counter()]
-    train(
-        small,
-        replace(recipe(settings, run), epochs=1),
-        run.seed,
-        device=device,
-        on_point=lambda _: times.append(time.perf_counter()),
-    )
+    try:
+        train(
+            small,
+            replace(recipe(settings, run), epochs=1),
+            run.seed,
+            device=device,
+            on_point=lambda _: times.append(time.perf_counter()),
+        )
+    except InputError:
+        raise
+    except Exception as error:  # the user's own code runs here, and memory may end
+        raise InputError(f"the task cannot be trained at batch size {batch_size}: {reason_of(error)}") from error
     per_example = (times[1] - times[0]) / sum(map(len, (small.train, small.validation, small.test)))
     per_step = (times[-1] - times[1]) / _sampling(small, settings, batch_size).steps_per_epoch
     evaluated = (settings.epochs + 1) * len(workload.train) + 2 * (len(workload.validation) + len(workload.test))

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from lightball.studies.runs import MEASURES, Measure, Outcome, Run
-from lightball.studies.settings import Selection
 
 TAIL_BYTES = 2**20  # of the output; the result must stand in it
 
@@ -26,11 +25,11 @@ class ScriptError(Exception):
     """Why a script gave no result."""
 
 
-def read_outcome(run: Run, result: dict[str, Any], selected_by: Selection) -> Outcome:
+def read_outcome(run: Run, result: dict[str, Any]) -> Outcome:
     """The outcome that a script's JSON object tells; what it leaves out is NaN.
 
     Raises:
-        ScriptError: something other than a number where one belongs, or no validation accuracy though it selects.
+        ScriptError: something other than a number where one belongs.
     """
     curve = result.get("curve")
     if not isinstance(curve, list | None):
@@ -42,8 +41,6 @@ def read_outcome(run: Run, result: dict[str, Any], selected_by: Selection) -> Ou
     }
     if losses and "untrained_train_loss" not in result:
         untrained["train_loss"] = losses[0]
-    if math.isnan(final[selected_by]) and math.isfinite(final["train_loss"]):
-        raise ScriptError(f"gave no {selected_by}, by which rates are selected (select is {selected_by})")
     step = result.get("failed_at")
     if step is not None and not (isinstance(step, float) and step.is_integer() and 0 <= step < 2**63):
         raise ScriptError(f"failed_at is {_shown(step)}, but must be the whole number of a step")
@@ -87,6 +84,9 @@ def lines(text: str) -> list[str]:
 
 
 def excerpt(text: str) -> str:
-    """The last five lines in one, of at most 500 characters, without what would steer a terminal."""
-    last = ("".join(c if c.isprintable() else " " for c in line[-500:]).strip() for line in lines(text)[-5:])
-    return " | ".join(last)[-500:]
+    """The last five lines in one, of at most 500 characters, without what would steer a terminal; of a traceback of
+    Python the last line, which says it all in one."""
+    last = lines(text)[-100:]
+    shown = last[-1:] if any(line.startswith("Traceback (most recent call last)") for line in last) else last[-5:]
+    plain = ("".join(c if c.isprintable() else " " for c in line[-500:]).strip() for line in shown)
+    return " | ".join(plain)[-500:]

@@ -31,6 +31,8 @@ _ANALYSIS = (
     "max_extensions",
     "engine",
 )
+_OF_PROCESS = ("precision", "accumulate", "clip_norm")
+_OF_VECTORISED = ("compile",)
 
 Sent = tuple[str | Workload, bool, str]
 """What goes to a worker: the name or the workload, whether it is trained many at once, and its identity here."""
@@ -53,12 +55,13 @@ def open_task(source: str | Workload, settings: Settings, device: str) -> Task:
     """
     together = settings.engine == "vectorised"
     workload = load(source, together) if isinstance(source, str) else check(source, together)
+    ignored = {*_ANALYSIS, *(_OF_PROCESS if together else _OF_VECTORISED)}
     basis = {
         "engine": settings.engine,
         "task": workload.name,
         "source": source_of(source),
-        "fingerprint": fingerprint(workload),
-        "settings": {name: value for name, value in asdict(settings).items() if name not in _ANALYSIS},
+        "fingerprint": fingerprint(workload, together),
+        "settings": {name: value for name, value in asdict(settings).items() if name not in ignored},
         "device": device_name(device),
         "numerics": NUMERICS,
         "torch": torch.__version__,

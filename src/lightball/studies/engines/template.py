@@ -27,6 +27,7 @@ _UNTOLD = ("sampling", "drop_last", "precision", "accumulate", "clip_norm", "com
 
 # ${name} is a variable of a shell, {"name": 1} is JSON, and { name} is anything else.
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([a-z_][a-z0-9_]*)\}")
+_WITH_FORMAT = re.compile(rf"(?<!\$)\{{({'|'.join(PLACEHOLDERS)})[:!]")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ def parse(command: str, settings: Settings) -> Template:
         ) from error
     if not template.words:
         raise InputError(f"the command is {command!r}, but must be a program with arguments, as python train.py {{lr}}")
+    formatted = [found[1] for word in template.words if (found := _WITH_FORMAT.search(word))]
+    if formatted:
+        raise InputError(
+            f"the placeholder {{{formatted[0]}}} has a format, but values are written in full: leave out what follows "
+            "its name"
+        )
     unknown = sorted(template.names - set(PLACEHOLDERS))
     if unknown:
         raise InputError(
@@ -75,15 +82,25 @@ def values_of(run: Run, settings: Settings, out: Path) -> dict[str, str]:
     return {
         "lr": repr(run.effective_lr),
         "effective_lr": repr(run.effective_lr),
-        "torch_lr": repr(convert(Setting("ema", run.effective_lr, run.momentum), to="torch").setting.lr),
+        "torch_lr": repr(_without_dust(convert(Setting("ema", run.effective_lr, run.momentum), to="torch").setting.lr)),
         "momentum": repr(run.momentum),
         "batch_size": str(run.batch_size),
-        "seed": str(run.seed >> 32),  # below 2³¹: NumPy and others take no larger one
+        "seed": str(script_seed(run)),
         "epochs": str(settings.epochs),
         "weight_decay": repr(settings.weight_decay),
         "schedule": settings.schedule,
         "out": str(out),
     }
+
+
+def script_seed(run: Run) -> int:
+    """The seed that a script gets: below 2³¹, since NumPy and others take no larger one."""
+    return run.seed >> 32
+
+
+def _without_dust(value: float) -> float:
+    """0.02 for 0.019999999999999997: people read logs."""
+    return float(f"{value:.15g}")
 
 
 def _require_told(names: frozenset[str], settings: Settings) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lightball.dynamics import compiler_available
-from lightball.errors import InputError
+from lightball.errors import InputError, reason_of
 from lightball.studies.engines.batch_trainer import BatchTrainer
 from lightball.studies.engines.devices import num_cores, one_thread
 from lightball.studies.engines.job import Engine, Finished, Job
@@ -64,8 +64,13 @@ class InProcess:
 
     def compute(self, chunks: Iterable[Chunk]) -> Iterator[Finished]:
         for chunk in chunks:
-            with one_thread():
-                outcomes = self._trainers[chunk.batch_size].train(chunk)
+            try:
+                with one_thread():
+                    outcomes = self._trainers[chunk.batch_size].train(chunk)
+            except InputError:
+                raise
+            except Exception as error:  # the user's own code runs here, and memory may end
+                raise _cannot_compute(chunk, reason_of(error)) from error
             yield chunk, outcomes
 
     def close(self) -> None:
@@ -84,14 +89,18 @@ class Workers:
     def compute(self, chunks: Iterable[Chunk]) -> Iterator[Finished]:
         for chunk, outcomes in self._pool.map(chunks):
             if isinstance(outcomes, Crash):
-                raise InputError(
-                    f"{len(chunk.runs)} runs at batch size {chunk.batch_size} could not be computed: {outcomes.error}; "
-                    "if memory ran out use fewer --workers, then run the same command again"
-                )
+                raise _cannot_compute(chunk, outcomes.error)
             yield chunk, outcomes
 
     def close(self) -> None:
         self._pool.close()
+
+
+def _cannot_compute(chunk: Chunk, reason: str) -> InputError:
+    return InputError(
+        f"{len(chunk.runs)} runs at batch size {chunk.batch_size} could not be computed: {reason} (if memory ran out "
+        "use fewer --workers or smaller --batch-sizes, then run the same command again)"
+    )
 
 
 def _start_worker(sent: Any, settings: Settings) -> Callable[[Chunk], list[Outcome]]:

@@ -2,7 +2,7 @@
 
 A claim is a file ``claims/KEY.N`` that is created exclusively; the owner is the one with the highest N. A dead owner's
 claim N is taken over by creating N + 1. A claim that is believed dead while its owner still computes costs that
-chunk's time twice and nothing else: both write the same outcome, each file whole.
+chunk's time twice and nothing else: whoever saves second takes the outcomes of the first, also where its own differ.
 """
 
 from __future__ import annotations
@@ -10,20 +10,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 
 from lightball.studies.store.disk import cannot_write, clock
 from lightball.studies.store.process import Process, this_process
 
+_NAME = re.compile(r"([\w-]+)\.([0-9]+)")
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim as it is found; ``process`` and ``since`` are None where it was only half written."""
+    """A claim as it is found; ``process`` and ``since`` are None where it was only half written or cannot be read."""
 
     path: Path
     modified: float
@@ -40,14 +44,16 @@ class Claim:
     def key(self) -> str:
         return self.path.stem
 
-    def expired(self, lease: float) -> bool:
-        """Its process is gone, or has not touched it for its lease (``lease`` where it names none).
+    def is_gone(self) -> bool:
+        """Whether its process is known to have ended, which only a process of the same machine can tell."""
+        return self.process is not None and self.process.is_gone()
 
-        By the clock of the file system; where that clock jumps, a claim may be believed dead or alive wrongly until
-        it is touched next, at most a quarter of a lease later.
+    def looks_expired(self, lease: float) -> bool:
+        """It has not been touched for its lease (``lease`` where it names none), by the clock of the file system.
+
+        So do the claims of live processes after a suspend or a jump of that clock, until they are touched next, at
+        most a quarter of a lease later.
         """
-        if self.process is not None and self.process.is_gone():
-            return True
         return abs(clock(self.path.parent) - self.modified) > (self.lease or lease)
 
 
@@ -57,21 +63,23 @@ def claims_in(folder: Path, key: str | None = None) -> list[Claim]:
         names = os.listdir(folder)
     except OSError:
         return []
-    paths = [folder / name for name in names if name.rpartition(".")[2].isdecimal()]
-    found = [_read(path) for path in paths if path.stem and (key is None or path.stem == key)]
+    matches = filter(None, map(_NAME.fullmatch, names))
+    found = [_read(folder / match[0]) for match in matches if key in (None, match[1])]
     return sorted((c for c in found if c is not None), key=lambda c: (c.key, c.generation))
 
 
 def _read(path: Path) -> Claim | None:
     try:
-        modified, content = path.stat().st_mtime, path.read_bytes()
+        modified = path.stat().st_mtime
     except OSError:
         return None  # released in the meantime
     try:
-        facts = json.loads(content)
+        facts = json.loads(path.read_bytes())
         process = Process(**{**facts["process"], "pid": int(facts["process"]["pid"])})
         return Claim(path, modified, process, str(facts["since"]), str(facts["token"]), float(facts["lease"]))
-    except Exception:  # its owner was killed while writing it, or is about to
+    except FileNotFoundError:
+        return None
+    except Exception:  # its owner was killed while writing it, or is about to; or it belongs to another user
         return Claim(path, modified)
 
 
@@ -82,6 +90,7 @@ class Claims:
     folder: Path
     lease: float
     _held: dict[str, Claim] = field(default_factory=dict)
+    _watched: dict[tuple[Path, float], float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event | None = None
     _pid: int = 0
@@ -97,13 +106,13 @@ class Claims:
             if key in self._held:
                 return False
             others = claims_in(self.folder, key)
-            if others and not others[-1].expired(self.lease):
+            if not self._expired(others):
                 return False
             mine = self._create(key, others[-1].generation + 1 if others else 1)
             if mine is None:
                 return False
             others = [claim for claim in claims_in(self.folder, key) if claim.token != mine.token]
-            if not all(claim.expired(self.lease) for claim in others):  # awake again, or as quick as we were
+            if not self._expired(others):  # awake again, or as quick as we were
                 _remove(mine)
                 return False
             for claim in others:
@@ -126,6 +135,28 @@ class Claims:
             self._stop = None
         for key in list(self._held):
             self.release(key)
+
+    def sweep(self) -> None:
+        """Remove the claims of processes that are gone, which nobody else does once their chunks are finished."""
+        for claim in claims_in(self.folder):
+            if claim.is_gone():
+                _remove(claim)
+
+    def _expired(self, claims: list[Claim]) -> bool:
+        """Whether all of these have expired: their processes are gone, or were watched in vain.
+
+        A claim that looks expired must stay untouched for half of its lease from when this process first saw it so,
+        by the monotonic clock, which neither jumps nor runs during a suspend: a live owner touches it in that time.
+        """
+        expired = [claim.is_gone() or self._watched_in_vain(claim) for claim in claims]  # each is watched from here on
+        return all(expired)
+
+    def _watched_in_vain(self, claim: Claim) -> bool:
+        if not claim.looks_expired(self.lease):
+            return False
+        now = monotonic()
+        since = self._watched.setdefault((claim.path, claim.modified), now)
+        return now - since >= (claim.lease or self.lease) / 2
 
     def _create(self, key: str, generation: int) -> Claim | None:
         """None if another process was quicker."""
@@ -172,6 +203,6 @@ def _remove(claim: Claim) -> None:
 
 
 def in_flight(folder: Path, lease: float) -> Iterator[Claim]:
-    """The claims that are alive."""
+    """The claims that look alive."""
     owners = {claim.key: claim for claim in claims_in(folder)}
-    return (claim for claim in owners.values() if not claim.expired(lease))
+    return (claim for claim in owners.values() if not (claim.is_gone() or claim.looks_expired(lease)))

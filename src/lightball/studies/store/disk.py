@@ -78,6 +78,13 @@ def cannot_write(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot write {str(path)!r}: {reason_for(error)}; {remedy} and run the same command again")
 
 
+def cannot_read(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cannot read {str(path)!r}: {reason_for(error)}; make it readable or move it away, "
+        "and run the same command again"
+    )
+
+
 def reason_for(error: OSError) -> str:
     """The reason without the number and the path that stand in the message."""
     return error.strerror or reason_of(error)
@@ -85,6 +92,8 @@ def reason_for(error: OSError) -> str:
 
 def sealed(value: Mapping[str, Any], indent: int | None = 1) -> bytes:
     """A JSON object as text; its last entry is the digest of the whole text, with zeros for the digest itself."""
+    if "digest" in value:
+        raise ValueError("the entry 'digest' is taken by the digest of the whole text")
     text = json.dumps({**value, "digest": _NO_DIGEST}, indent=indent).encode() + b"\n"
     at = _place_of_digest(text)
     return text[:at] + digest_of(text).encode() + text[at + 16 :]
@@ -113,14 +122,17 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
     """The object in a file; None if there is no such file.
 
     Raises:
-        DamagedError: it is not what was written, or cannot be read.
+        DamagedError: it is not what was written.
+        InputError: it cannot be read, which is no damage.
     """
     try:
         return unsealed(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except IsADirectoryError as error:
+        raise DamagedError("it is a folder") from error
     except OSError as error:
-        raise DamagedError(f"it cannot be read: {reason_for(error)}") from error
+        raise cannot_read(path, error) from error
 
 
 def _place_of_digest(text: bytes) -> int:
@@ -129,13 +141,24 @@ def _place_of_digest(text: bytes) -> int:
 
 
 def set_aside(folder: Path, name: str) -> None:
-    """Move a file into ``damaged/``; it may be gone already, by another process that found it."""
+    """Move a file into ``damaged/``; it may be gone already, by another process that found it.
+
+    Raises:
+        InputError: it cannot be moved.
+    """
     target = folder / "damaged" / Path(name).name
-    with contextlib.suppress(OSError):
+    try:
         target.parent.mkdir(exist_ok=True)
         if target.exists():
             target = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
         (folder / name).replace(target)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(
+            f"cannot set the damaged file {str(folder / name)!r} aside: {reason_for(error)}; "
+            "move it away and run the same command again"
+        ) from error
 
 
 def remove_leftovers(folders: Iterable[Path]) -> None:
@@ -159,3 +182,11 @@ def clock(folder: Path) -> float:
             probe.unlink()
     except OSError:
         return time.time()
+
+
+def tick(folder: Path) -> float:
+    """A time after that of all files in the folder, by the same clock; waits for its next step, milliseconds mostly."""
+    first = clock(folder)
+    while (now := clock(folder)) == first:
+        time.sleep(0.001)
+    return now

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from lightball.studies.store.chunk_file import (
     key_in,
     to_bytes,
 )
-from lightball.studies.store.disk import FORMAT, Damage, DamagedError, digest_of, reason_for, write
+from lightball.studies.store.disk import FORMAT, Damage, DamagedError, cannot_read, digest_of, write
 
 MANY = 200  # files from which an index pays
 _ROWS = SCHEMA.append(pa.field("file", pa.string()))
@@ -45,20 +46,20 @@ class Found:
     @property
     def keys(self) -> list[str]:
         """The key of each row's chunk."""
-        return [name.partition(".")[0] for name in self.rows["file"].to_pylist()]
+        return [_stem(name) for name in self.rows["file"].to_pylist()]
 
 
 def read(folder: Path, study: str, wanted: Container[str] | None = None) -> Found:
     """The finished chunks of a study, all of them or those of the wanted keys; nothing is moved.
 
-    Of two files for one key, which are equal in outcome, the first readable one counts. What has no name of a chunk
-    is damage where all chunks are asked for.
+    Of several files for one key the one that was written first holds, if it can be believed. What has no name of a
+    chunk is damage where all chunks are asked for.
 
     Raises:
-        InputError: a newer version wrote one of them.
+        InputError: a newer version wrote one of them, or one cannot be read, which is no damage.
     """
-    there = chunk_names(folder)
-    names = [name for name in there if wanted is None or key_in(name) in wanted]
+    there = [name for name in _listed(folder) if not name.startswith(".")]
+    names = _in_order(folder, there if wanted is None else [n for n in there if _stem(n) in wanted and key_in(n)])
     index = _read_index(folder, study) if len(names) > MANY else _ROWS.empty_table()
     indexed = set(index["file"].to_pylist())
     good: dict[str, str] = {}
@@ -66,17 +67,15 @@ def read(folder: Path, study: str, wanted: Container[str] | None = None) -> Foun
     fresh = _Fresh()
     for name in names:
         try:
-            data = (folder / "chunks" / name).read_bytes()
+            data = _bytes(folder / "chunks" / name)
             key = check(name, data)
             if key not in good and name not in indexed:
                 fresh.add(name, decode(name, data, study))
             good.setdefault(key, name)
         except FileNotFoundError:
-            continue  # another process has set it aside
+            continue  # another process has removed it or set it aside
         except DamagedError as error:
             damaged.append(Damage(f"chunks/{name}", str(error)))
-        except OSError as error:
-            damaged.append(Damage(f"chunks/{name}", f"it cannot be read: {reason_for(error)}"))
         except NewerFormatError as error:
             raise newer(folder, error.args[0]) from error
     if fresh.num_files > MANY:
@@ -111,12 +110,55 @@ class _Fresh:
             self._tables, self._names = [], []
 
 
-def chunk_names(folder: Path) -> list[str]:
-    """What lies in ``chunks/``, sorted, but for what is being written."""
+def names_of(folder: Path, key: str) -> list[str]:
+    """The files for a key, the one that holds first if it can be believed.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    prefix = f"{key}."
+    names = [name for name in _listed(folder) if name.startswith(prefix)]
+    return _in_order(folder, [name for name in names if key_in(name) == key])
+
+
+def _listed(folder: Path) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(folder / "chunks") if not name.startswith("."))
-    except OSError:
+        return os.listdir(folder / "chunks")
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise cannot_read(folder / "chunks", error) from error
+
+
+def _stem(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _in_order(folder: Path, names: list[str]) -> list[str]:
+    """By key; several files for one by when they were written, then by name."""
+    count = Counter(map(_stem, names))
+    if len(count) == len(names):
+        return sorted(names)
+    written = {name: _written(folder / "chunks" / name) for name in names if count[_stem(name)] > 1}
+    return sorted(names, key=lambda name: (_stem(name), written.get(name, 0), name))
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0  # gone in the meantime
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except IsADirectoryError as error:
+        raise DamagedError("it is a folder") from error
+    except OSError as error:
+        raise cannot_read(path, error) from error
 
 
 def newer(folder: Path, format: int) -> InputError:

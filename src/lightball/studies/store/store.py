@@ -15,20 +15,21 @@ from typing import Any
 from lightball.errors import InputError
 from lightball.studies.runs import Chunk, Outcome, hash_of
 from lightball.studies.store import study_file
-from lightball.studies.store.chunk_file import encode, file_name, key_in, outcomes_in
+from lightball.studies.store.chunk_file import encode, outcomes_in
+from lightball.studies.store.chunk_folder import put, remove
 from lightball.studies.store.claims import Claims
 from lightball.studies.store.disk import (
     FORMAT,
     DamagedError,
-    cannot_write,
     read_sealed,
     reason_for,
     remove_leftovers,
     sealed,
     set_aside,
+    tick,
     write,
 )
-from lightball.studies.store.reading import MANY, chunk_names, read
+from lightball.studies.store.reading import MANY, names_of, read
 
 _INDEXED = 1000  # chunks after which their rows join the index, so that going on after a kill is quick
 _LOCK = "study"  # the claim of whoever writes study.json; no key of a chunk
@@ -61,18 +62,21 @@ class Store:
         self._hash = hash_of(self.study)
         self._claims = Claims(folder / "claims", lease)
         self._num_saved = 0
+        self._entered = 0.0
 
     def __enter__(self) -> Store:
         """Make sure that the folder can be written and holds this study or none.
 
         Raises:
-            InputError: it cannot, or holds another one, or was written by a newer version.
+            InputError: it cannot, or holds another one, or was written by a newer version, or cannot be read.
         """
         with contextlib.suppress(DamagedError):
             there = study_file.read(self.folder)
             if there is not None:
                 study_file.require_same(self.folder, there["study"], self.study)
         self._prepare()
+        self._claims.sweep()
+        self._entered = tick(self.folder / "chunks")
         try:
             self.freeze({})
         except BaseException:
@@ -95,7 +99,7 @@ class Store:
         """
         there = self._read_study()
         if there is None or not set(compositions) <= set(there["compositions"]):
-            with self._locked():
+            with self._locked(_LOCK):
                 there = self._read_study() or self._new_study()
                 added = {size: study_file.as_json(c) for size, c in compositions.items()}
                 there["compositions"] = {**added, **there["compositions"]}
@@ -121,7 +125,7 @@ class Store:
         """The finished chunks among these, each in the order of its runs; a damaged one is named and set aside.
 
         Raises:
-            InputError: a newer version wrote one of them.
+            InputError: a newer version wrote one of them, one cannot be read, or a damaged one cannot be moved.
         """
         keys = list(keys)
         found = read(self.folder, self._hash, set(keys))
@@ -140,58 +144,73 @@ class Store:
         """
         if not self._claims.claim(key):
             return False
-        if not self._files(key):  # only after the claim: another process may have finished it just before
+        if not names_of(self.folder, key):  # only after the claim: another process may have finished it just before
             return True
         self._claims.release(key)
         return False
 
-    def release(self, key: str) -> None:
-        """Give up a claim; nothing where there is none."""
-        self._claims.release(key)
+    def save(self, key: str, chunk: Chunk, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Store a finished chunk, release its claim, which stays where that fails, and return the outcomes that hold.
 
-    def save(self, key: str, chunk: Chunk, outcomes: Sequence[Outcome]) -> None:
-        """Store a finished chunk and release its claim, which stays where that fails.
+        Those of another process hold where it has finished the chunk first.
 
         Raises:
             InputError: it cannot be written, say because the disk is full; what was there before stays.
         """
         data = encode(key, chunk, outcomes, self._hash, self.about)
-        write(self.folder / "chunks" / file_name(key, data), data)
+        with self._locked(f"{key}-save"):
+            is_ours, holding = put(self.folder, self._hash, key, data)
         self._claims.release(key)
-        self._num_saved += 1
-        if self._num_saved % _INDEXED == 0:
+        self._num_saved += is_ours
+        if is_ours and self._num_saved % _INDEXED == 0:
             self._index()
+        return holding
 
-    def discard(self, key: str) -> None:
-        """Remove a finished chunk, so that it is computed again; nothing where it is not finished.
+    def discard(self, key: str) -> bool:
+        """Remove a chunk that was finished before this store was entered, so that it is computed again.
+
+        What was finished later stays, so that commands which retry at the same time keep each other's results.
+
+        Returns:
+            Whether nothing is left, by this call or that of another process: the chunk has to be computed again.
 
         Raises:
             InputError: it cannot be removed.
         """
-        for name in self._files(key):
-            path = self.folder / "chunks" / name
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise cannot_write(path, error) from error
+        return remove(self.folder, key, self._entered)
 
-    def save_json(self, name: str, value: object) -> None:
-        """Write JSON beside the chunks: a mapping with a digest added, anything else as its ``value``.
+    def save_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a mapping beside the chunks, as JSON with a digest.
 
         Raises:
             InputError: it cannot be written.
         """
-        plain = isinstance(value, dict) and set(value) != {"value"} and "digest" not in value
-        write(self.folder / name, sealed(value if plain else {"value": value}))  # type: ignore[arg-type]
+        write(self.folder / name, sealed(value))
 
-    def read_json(self, name: str) -> Any:
-        """What was written by this name; None if nothing was, or if it is damaged, which is said."""
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """What was written by this name; None if nothing was, or if it is damaged, which is said.
+
+        Raises:
+            InputError: it cannot be read, or is damaged and cannot be moved.
+        """
         try:
-            value = read_sealed(self.folder / name)
+            return read_sealed(self.folder / name)
         except DamagedError as error:
             self._set_aside(name, str(error), "it is written anew")
             return None
-        return value["value"] if value is not None and set(value) == {"value"} else value
+
+    def fix_json(self, name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the entries that a file of :meth:`save_json` has not yet, and return those that hold for every process.
+
+        Raises:
+            InputError: it cannot be read or written.
+        """
+        there = self.read_json(name)
+        if there is None or not set(value) <= set(there):
+            with self._locked(_LOCK):
+                there = {**study_file.as_json(value), **(self.read_json(name) or {})}
+                self.save_json(name, there)
+        return there
 
     def _index(self) -> None:
         with contextlib.suppress(InputError):  # a chunk of a newer version is for who asks for it
@@ -228,17 +247,14 @@ class Store:
         known = copy["compositions"] if copy and copy["study"] == self.study else {}
         return {**study_file.new(self.study, self.about), "compositions": {**known, **self.compositions}}
 
-    def _files(self, key: str) -> list[str]:
-        return [name for name in chunk_names(self.folder) if key_in(name) == key]
-
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        while not self._claims.claim(_LOCK):
+    def _locked(self, name: str) -> Iterator[None]:
+        while not self._claims.claim(name):
             time.sleep(0.01)
         try:
             yield
         finally:
-            self._claims.release(_LOCK)
+            self._claims.release(name)
 
     def _set_aside(self, name: str, reason: str, then: str) -> None:
         set_aside(self.folder, name)

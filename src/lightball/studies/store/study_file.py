@@ -17,6 +17,7 @@ NAME = "study.json"
 COPY = "study.copy.json"  # without the compositions nothing that is finished could be found again
 _SHOWN = 3
 _LONGEST = 24
+_CHANGED = {"source": "the code of the task has changed", "fingerprint": "what the task computes has changed"}
 
 
 def new(study: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def require_same(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]
         return
     old, new = _flat(there), _flat(here)
     names = [name for name in {**new, **old} if name not in old or name not in new or old[name] != new[name]]
-    shown = [_difference(_short_name(name, [*old, *new]), old.get(name), new.get(name)) for name in names[:_SHOWN]]
+    shown = [_difference(name, old.get(name), new.get(name)) for name in names[:_SHOWN]]
     if len(names) > _SHOWN:
         shown.append(f"{len(names) - _SHOWN} more")
     raise InputError(
@@ -110,24 +111,21 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """The values below a mapping, as JSON, by their dotted names."""
-    flat: dict[str, str] = {}
+def _flat(value: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """The values below a mapping, as text, by their paths."""
+    flat: dict[tuple[str, ...], str] = {}
     for key, below in value.items():
         if isinstance(below, Mapping) and below:
-            flat |= _flat(below, f"{prefix}{key}.")
+            flat |= _flat(below, (*above, key))
         else:
-            flat[f"{prefix}{key}"] = json.dumps(below, ensure_ascii=False)
+            flat[*above, key] = below if isinstance(below, str) else json.dumps(below)
     return flat
 
 
-def _short_name(name: str, names: list[str]) -> str:
-    """The last part of a dotted name, where no other one ends in it."""
-    last = name.rpartition(".")[2]
-    return last if len({other for other in names if other.rpartition(".")[2] == last}) == 1 else name
-
-
-def _difference(name: str, there: str | None, here: str | None) -> str:
+def _difference(path: tuple[str, ...], there: str | None, here: str | None) -> str:
+    *above, name = path
+    if there is not None and here is not None and (above == ["files"] or name in _CHANGED):
+        return _CHANGED.get(name, f"{name} has changed")
     return f"{name} is {_shortened(there)} there, {_shortened(here)} here"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from lightball.studies.runs import Phase, hash_of
 from lightball.studies.store import study_file
 from lightball.studies.store.chunk_file import NewerFormatError, decode
 from lightball.studies.store.claims import Claim, in_flight
-from lightball.studies.store.disk import FORMAT, Damage, DamagedError, read_sealed, reason_for
+from lightball.studies.store.disk import FORMAT, Damage, DamagedError, read_sealed, reason_for, unsealed
 from lightball.studies.store.reading import Found, newer, read
 
 LEASE = 60.0  # of a claim that names none
@@ -74,7 +75,7 @@ def survey(folder: str | Path) -> Survey:
     Counted is by chunk: a run that commands have planned in two chunks counts twice.
 
     Raises:
-        InputError: there is no such folder, it holds no study, or a newer version wrote it.
+        InputError: there is no such folder, it holds no study, a newer version wrote it, or a file cannot be read.
     """
     folder = Path(folder)
     study, damaged = study_file.find(folder)
@@ -95,11 +96,11 @@ def survey(folder: str | Path) -> Survey:
 
 
 def _errors(errors: Iterable[str | None]) -> tuple[tuple[str, int], ...]:
-    """The first lines of errors and how often each came, with the log of one of them if there are logs."""
+    """The first lines of errors and how often each came; those that differ by numbers or logs only, once."""
     examples: dict[str, str] = {}
     counter: Counter[str] = Counter()
     for line in (error.strip().partition("\n")[0] for error in errors if error is not None):
-        what = line.partition(" (log: ")[0]
+        what = re.sub(r"\d+", "#", line.partition(" (log: ")[0])
         examples.setdefault(what, line)
         counter[what] += 1
     return tuple((examples[what], count) for what, count in counter.most_common())
@@ -165,10 +166,13 @@ def _reason(path: Path, study: str) -> str | None:
     """Why a file is not believed; None if it is."""
     name, is_chunk, _ = path.name.partition(".parquet")  # one of several by the same name has more behind
     try:
+        data = path.read_bytes()
         if is_chunk:
-            decode(name + is_chunk, path.read_bytes(), study)
+            decode(name + is_chunk, data, study)
         else:
-            read_sealed(path)
+            unsealed(data)
+    except FileNotFoundError:
+        return None
     except DamagedError as error:
         return str(error)
     except OSError as error:

@@ -30,7 +30,7 @@ def load(folder: str | Path) -> pa.Table:
     Cost: 10,000 chunks take about a second, and once a few seconds more, where more than 200 were not read before.
 
     Raises:
-        InputError: there is no such folder, it holds no study, or a newer version wrote it.
+        InputError: there is no such folder, it holds no study, a newer version wrote it, or a file cannot be read.
     """
     folder = Path(folder)
     study, damaged = study_file.find(folder)
