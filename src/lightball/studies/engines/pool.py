@@ -44,6 +44,7 @@ class Pool(Generic[Item, Answer]):
         self, start: Callable[..., Callable[[Item], Answer]], arguments: Sequence[Any], num_workers: int
     ) -> None:
         self._begin = (os.getpid(), start, *arguments)
+        _start_tracker()
         self._workers: set[Any] = set()  # idle, busy, and the one that an interrupt may leave between the two
         self._idle = [self._new_worker() for _ in range(num_workers)]
         self._busy: dict[Future[Answer], tuple[Any, Item, int]] = {}
@@ -109,6 +110,21 @@ class Pool(Generic[Item, Answer]):
         worker = ProcessPoolExecutor(1, initializer=_start_worker, initargs=self._begin, env=threads)
         self._workers.add(worker)
         return worker
+
+
+def _start_tracker() -> None:
+    """Start the process that removes semaphores of a process that was killed, without its warning that it does so."""
+    from loky.backend import resource_tracker
+
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker"]))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _in_words(error: BaseException) -> str:
