@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from lightball.errors import InputError
-from lightball.studies.engines.devices import check_workers, choose_device, num_cores, one_thread
+from lightball.studies.engines.devices import check_workers, choose_device, num_cores
 from lightball.studies.engines.tasks import open_task
 from lightball.studies.engines.vectorised import InProcess, Trainers, Workers
 from lightball.studies.runs import Chunk, Outcome, Run, pack, seeds
 from lightball.studies.settings import Settings
 from lightball.workloads import Data, Workload
+from lightball.workloads.undisturbed import one_thread
 
 SETTINGS = Settings(batch_sizes=(5, 16), epochs=2, compile="off")
 

@@ -17,11 +17,11 @@ from torch import nn
 from lightball.errors import InputError
 from lightball.oracles import MinibatchStream, Sampling
 from lightball.studies.engines import process, vectorised
-from lightball.studies.engines.devices import one_thread
 from lightball.studies.engines.vectorised import InProcess, Trainers
 from lightball.studies.runs import Chunk, Outcome, Run, seeds
 from lightball.studies.settings import Settings
 from lightball.workloads import Data, Workload, load
+from lightball.workloads.undisturbed import one_thread
 
 PROCESS = Settings(batch_sizes=(64,), epochs=3, compile="off", engine="process")
 VECTORISED = replace(PROCESS, engine="vectorised")

@@ -1,10 +1,8 @@
-"""Where runs are computed: the device, the number of worker processes, their threads."""
+"""Where runs are computed: the device and the number of worker processes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -47,14 +45,3 @@ def num_cores() -> int:
 def device_name(device: str) -> str:
     """The kind of device, which decides how sums are rounded: "cpu", or the model of the GPU."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """As in a worker process: torch computes with one thread inside, and with as many as before after it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

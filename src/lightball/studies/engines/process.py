@@ -10,7 +10,7 @@ from typing import Any
 
 from lightball.errors import InputError, reason_of
 from lightball.oracles import Sampling
-from lightball.studies.engines.devices import num_cores, one_thread
+from lightball.studies.engines.devices import num_cores
 from lightball.studies.engines.job import Finished, Job
 from lightball.studies.engines.pool import Crash, Pool
 from lightball.studies.engines.tasks import Task, open_task, reopen
@@ -19,6 +19,7 @@ from lightball.studies.runs import MEASURES, Chunk, Measure, Outcome, Run, crash
 from lightball.studies.settings import Settings
 from lightball.training import History, Point, Recipe, train
 from lightball.workloads import Data, Workload
+from lightball.workloads.undisturbed import one_thread
 
 _MEASURED_STEPS = 4
 

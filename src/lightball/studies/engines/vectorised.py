@@ -8,7 +8,7 @@ from typing import Any
 from lightball.dynamics import compiler_available
 from lightball.errors import InputError, reason_of
 from lightball.studies.engines.batch_trainer import BatchTrainer
-from lightball.studies.engines.devices import num_cores, one_thread
+from lightball.studies.engines.devices import num_cores
 from lightball.studies.engines.job import Engine, Finished, Job
 from lightball.studies.engines.pool import Crash, Pool
 from lightball.studies.engines.tasks import Task, open_task, reopen
@@ -16,6 +16,7 @@ from lightball.studies.plan import BatchPlan, Plan, count_runs
 from lightball.studies.runs import Chunk, Outcome
 from lightball.studies.settings import Settings
 from lightball.workloads import Workload
+from lightball.workloads.undisturbed import one_thread
 
 
 def prepare(source: str | Workload, settings: Settings, device: str, num_workers: int | None) -> Job:
