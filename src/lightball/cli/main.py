@@ -28,7 +28,7 @@ def lightball() -> None:
     Examples:
       lightball compare digits
       lightball convert --lr 0.1 --momentum 0.9 --from torch --to sgd
-      lightball runs lightball-runs/digits-058e75ee
+      lightball runs lightball-runs/digits-315fddac
     """
 
 

@@ -28,7 +28,7 @@ def runs(folder: str, as_json: bool) -> None:
 
     \b
     Example:
-      lightball runs lightball-runs/digits-058e75ee
+      lightball runs lightball-runs/digits-315fddac
     """
     from lightball.studies.store import survey
 
