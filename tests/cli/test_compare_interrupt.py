@@ -61,7 +61,7 @@ def test_interrupt(tmp_path: Path, options: str, number: signal.Signals, status:
         (os.killpg if number is signal.SIGINT else os.kill)(study.pid, number)
         started = time.monotonic()
         _, err = study.communicate(timeout=20)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 5
         assert study.returncode == status
         assert wait_for(lambda: group_is_empty(study.pid), 20), "a worker is left"
     finally:
