@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lightball.studies.api import Silent
+from lightball.studies import request
 from lightball.studies.comparison import Comparison
 from lightball.studies.engines.job import Finished
-from lightball.studies.ledger import Ledger
+from lightball.studies.ledger import Ledger, Silent
 from lightball.studies.plan import BatchPlan, Plan
 from lightball.studies.result import BatchResult, Result
-from lightball.studies.runs import Chunk, Outcome, Run, seeds
+from lightball.studies.result_json import as_json
+from lightball.studies.runs import Chunk, Outcome, Run, hash_of, seeds
 from lightball.studies.settings import Settings
 from lightball.studies.store import Store
 
@@ -23,6 +24,8 @@ UNTRAINED_LOSS, BEST_LOSS = 2.3, 0.3
 UNTRAINED_ACCURACY, BEST_ACCURACY = 0.1, 0.9
 MARGIN_LOSS = 0.01 * (UNTRAINED_LOSS - BEST_LOSS)
 MARGIN_ACCURACY = 0.005
+BASIS = {"made": "up", "device": "none"}
+ABOUT = {"versions": {"lightball": "0.1.0"}, "hardware": "imaginary"}
 TUNE, CONFIRM = set(seeds("tune", 200)), set(seeds("confirm", 200))
 
 
@@ -114,10 +117,16 @@ def study(
     folder: Path,
     width: int = 28,
     retry_failed: bool = False,
+    task: str = "made-up",
 ) -> tuple[Result, FakeEngine]:
     """The result of a comparison in this world, and the engine that computed it."""
     engine = world if isinstance(world, FakeEngine) else FakeEngine(world)
-    with Store(folder, {"made": "up"}, {}) as store:
-        ledger = Ledger(plan_for(settings, width), "basis", engine, store, Silent(), retry_failed)
+    with Store(folder, BASIS, {}) as store:
+        plan = plan_for(settings, width)
+        asked = request.new(task, settings, plan, ABOUT, ["lightball", "compare", task])
+        store.save_json(request.NAME, request.as_json(asked))
+        ledger = Ledger(plan, hash_of(BASIS), engine, store, Silent(), retry_failed)
         batches: tuple[BatchResult, ...] = Comparison(settings, ledger, store).run()
-    return Result("made-up", settings, batches, 1.0, ledger.computed, ledger.reused, str(folder)), engine
+        result = Result(task, settings, batches, 1.0, ledger.computed, ledger.reused, str(folder), ledger.crashed)
+        store.save_json("result.json", as_json(result))
+    return result, engine

@@ -152,7 +152,13 @@ class TestFiles:
         files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         chunks = {f for f in files if f.startswith("chunks/")}
         plans = {f for f in files if f.startswith("plan/")}
-        assert files - chunks - plans == {"study.json", "study.copy.json", "margins.json", "result.json"}
+        assert files - chunks - plans == {
+            "comparison.json",
+            "study.json",
+            "study.copy.json",
+            "margins.json",
+            "result.json",
+        }
         assert all(f.endswith(".json") for f in plans)
         assert all(f.endswith(".parquet") for f in chunks)
         assert sum(t.num_rows for t in tables(folder).values()) == result.computed_runs

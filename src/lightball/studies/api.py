@@ -17,10 +17,11 @@ import torch
 
 from lightball import __version__
 from lightball.errors import InputError
+from lightball.studies import request
 from lightball.studies.comparison import Comparison
 from lightball.studies.engines.devices import check_workers, choose_device
 from lightball.studies.engines.job import Job
-from lightball.studies.ledger import Ledger, Observer
+from lightball.studies.ledger import Ledger, Observer, Silent
 from lightball.studies.plan import Plan
 from lightball.studies.result import Result
 from lightball.studies.result_json import as_json
@@ -28,16 +29,6 @@ from lightball.studies.runs import hash_of
 from lightball.studies.settings import Settings, make
 from lightball.studies.store import Store
 from lightball.workloads import Workload
-
-
-class Silent:
-    """An observer that says nothing."""
-
-    def begin(self, phase: str, work: float) -> None: ...
-
-    def advance(self, work: float) -> None: ...
-
-    def say(self, message: str) -> None: ...
 
 
 def compare(
@@ -90,6 +81,8 @@ def compare(
         frozen = store.freeze(plan.compositions)
         if any(frozen[b] != composition for b, composition in plan.compositions.items()):
             plan = job.make_plan(frozen)  # another process was first
+        asked = request.new(job.task, settings, plan, store.about, sys.argv)
+        store.save_json(request.NAME, request.as_json(asked))
         if on_plan:
             on_plan(job.task, plan, folder)
         with closing(job.start(folder)) as engine:
@@ -98,7 +91,9 @@ def compare(
         seconds = time.perf_counter() - start
         runs = (ledger.computed, ledger.reused, str(folder), ledger.crashed)
         result = Result(job.task, settings, batches, seconds, *runs)
-        store.save_json("result.json", as_json(result))
+        before = (store.read_json("result.json") or {}).get("seconds_computing", 0.0)
+        spent = before + (seconds if result.computed_runs else 0.0)
+        store.save_json("result.json", {**as_json(result), "seconds_computing": spent})
     return result
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,40 +17,58 @@ from lightball.studies.ledger import Ledger
 from lightball.studies.result import JUDGED, BatchResult, Judged
 from lightball.studies.runs import Outcome, Run
 from lightball.studies.settings import Settings
-from lightball.studies.store import Store
 
 SGD = 0.0
 
 
-class Comparison:
-    """Carries out a plan. What is done next is a function of settings and outcomes."""
+class Notes(Protocol):
+    """Where margins are kept; see :class:`lightball.studies.store.Store`."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, store: Store) -> None:
+    def fix_json(self, name: str, value: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def save_json(self, name: str, value: Mapping[str, Any]) -> None: ...
+
+
+class Comparison:
+    """Carries out a plan. What is done next is a function of settings and outcomes, at each batch size by itself.
+
+    Args:
+        batch_sizes: some of those of the settings, default all.
+
+    ``choices`` is filled by :meth:`run` when rates are selected, ``results`` by batch size after each stage, so that
+    both say how far it came where it had to stop.
+    """
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, store: Notes, batch_sizes: tuple[int, ...] | None = None
+    ) -> None:
         self.settings = settings
         self.ledger = ledger
         self.store = store
+        self.batch_sizes = settings.batch_sizes if batch_sizes is None else batch_sizes
         self.rules = (SGD, *settings.momentum)
-        self.grids = {b: list(settings.lr) for b in settings.batch_sizes}
+        self.grids = {b: list(settings.lr) for b in self.batch_sizes}
+        self.choices: dict[int, dict[float, tuning.Choice]] = {}
+        self.results: dict[int, BatchResult] = {}
 
     def run(self) -> tuple[BatchResult, ...]:
         """Tune, fix the margins, confirm."""
         self._tune()
-        choices = {b: self._choices(b) for b in self.settings.batch_sizes}
-        margins = {b: self._margin(b) for b in self.settings.batch_sizes}
+        self.choices = {b: self._choices(b) for b in self.batch_sizes}
+        margins = {b: self._margin(b) for b in self.batch_sizes}
         changed = self._fix_margins(margins)
-        results: dict[int, BatchResult] = {}
         for stage, num_pairs in enumerate(self.settings.stages):
-            pairs = partial(self._stage_pairs, stage, num_pairs, choices, dict(results))
+            pairs = partial(self._stage_pairs, stage, num_pairs, dict(self.results))
             if stage and not any(True for _ in pairs()):
                 break
-            self.ledger.obtain(f"confirming, {num_pairs} pairs", "confirm", pairs, partial(_is_selected, choices))
-            for b in self.settings.batch_sizes:
+            self.ledger.obtain(f"confirming, {num_pairs} pairs", "confirm", pairs, self._is_selected)
+            for b in self.batch_sizes:
                 seeds = self.ledger.seeds(b, "confirm", num_pairs)
                 found = self.ledger.outcomes(b)
-                judged = judge(self.settings, b, seeds, self.grids[b], choices[b], margins[b], found)
+                judged = judge(self.settings, b, seeds, self.grids[b], self.choices[b], margins[b], found)
                 lost, error = self.ledger.lost(b)
-                results[b] = replace(judged, margins_changed=changed, lost_seeds=lost, last_error=error)
-        return tuple(results[b] for b in self.settings.batch_sizes)
+                self.results[b] = replace(judged, margins_changed=changed, lost_seeds=lost, last_error=error)
+        return tuple(self.results[b] for b in self.batch_sizes)
 
     def _tune(self) -> None:
         growth: dict[tuple[int, str], int] = {}
@@ -70,12 +89,12 @@ class Comparison:
 
     def _batches_that_run(self) -> list[int]:
         """Batch sizes at which some run did not crash; the others need no further rates."""
-        found = {b: [o for m in self.rules for o in self._tuned(b, m)] for b in self.settings.batch_sizes}
+        found = {b: [o for m in self.rules for o in self._tuned(b, m)] for b in self.batch_sizes}
         return [b for b, outcomes in found.items() if not all(o.error for o in outcomes)]
 
     def _tuning_pairs(self) -> Iterator[list[Run]]:
         """Every rule at every rate on the tuning seeds, one list for each (rate, seed)."""
-        for b in self.settings.batch_sizes:
+        for b in self.batch_sizes:
             seeds = self.ledger.seeds(b, "tune", self.settings.tuning_seeds)
             for rate in self.grids[b]:
                 for seed in seeds:
@@ -85,11 +104,10 @@ class Comparison:
         self,
         stage: int,
         num_pairs: int,
-        choices: Mapping[int, Mapping[float, tuning.Choice]],
         so_far: Mapping[int, BatchResult],
     ) -> Iterator[list[Run]]:
-        for b in self.settings.batch_sizes:
-            yield from self._confirmation(b, stage, num_pairs, choices[b], so_far.get(b))
+        for b in self.batch_sizes:
+            yield from self._confirmation(b, stage, num_pairs, self.choices[b], so_far.get(b))
 
     def _confirmation(
         self,
@@ -113,6 +131,10 @@ class Comparison:
             for rate in self.grids[b]:
                 for seed in seeds:
                     yield [Run(b, rate, seed, momentum) for momentum in self.rules]
+
+    def _is_selected(self, run: Run) -> bool:
+        """Whether a run is at the selected rate of its rule; those at other rates are description."""
+        return self.choices[run.batch_size][run.momentum].effective_lr == run.effective_lr
 
     def _tuned(self, b: int, momentum: float) -> list[Outcome]:
         tried = self.ledger.seeds(b, "tune", self.settings.tuning_seeds)
@@ -150,7 +172,7 @@ class Comparison:
         """A script may not report what rates are to be selected by."""
         if self.settings.select == "train_loss":
             return
-        for b in self.settings.batch_sizes:
+        for b in self.batch_sizes:
             tuned = [o for m in self.rules for o in self._tuned(b, m) if not o.failed]
             if any(not math.isfinite(o.final[self.settings.select]) for o in tuned):
                 raise InputError(
@@ -183,8 +205,3 @@ class Comparison:
         first = self.store.fix_json("margins.json", {"chosen": chosen})["chosen"]
         self.store.save_json("margins.json", {"chosen": first, **{str(b): m for b, m in margins.items()}})
         return bool(first != chosen)
-
-
-def _is_selected(choices: Mapping[int, Mapping[float, tuning.Choice]], run: Run) -> bool:
-    """Whether a run is at the selected rate of its rule; those at other rates are description."""
-    return choices[run.batch_size][run.momentum].effective_lr == run.effective_lr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Protocol
 
@@ -13,7 +13,6 @@ from lightball.studies.crashes import complete, lost_seeds, stop_if_all_crash
 from lightball.studies.engines.job import Engine
 from lightball.studies.plan import Plan
 from lightball.studies.runs import Chunk, Outcome, Phase, Run, seeds
-from lightball.studies.store import Store
 
 _POLL = 0.2  # seconds between looks at what other processes have finished
 _MOST_LOST = 1  # seeds that are replaced, for each one that is needed
@@ -36,6 +35,30 @@ class Observer(Protocol):
         ...
 
 
+class Silent:
+    """An observer that says nothing."""
+
+    def begin(self, phase: str, work: float) -> None: ...
+
+    def advance(self, work: float) -> None: ...
+
+    def say(self, message: str) -> None: ...
+
+
+class Chunks(Protocol):
+    """The chunks that are finished, and how others learn of them; see :class:`lightball.studies.store.Store`."""
+
+    def plan(self, phase: str, chunks: Mapping[str, Chunk]) -> None: ...
+
+    def load(self, keys: Iterable[str]) -> dict[str, list[Outcome]]: ...
+
+    def claim(self, key: str) -> bool: ...
+
+    def save(self, key: str, chunk: Chunk, outcomes: Sequence[Outcome]) -> list[Outcome]: ...
+
+    def discard(self, key: str) -> bool: ...
+
+
 class Ledger:
     """Outcomes by run; each chunk is stored as soon as it is finished.
 
@@ -49,7 +72,7 @@ class Ledger:
     """
 
     def __init__(
-        self, plan: Plan, basis: str, engine: Engine, store: Store, observer: Observer, retry_failed: bool = False
+        self, plan: Plan, basis: str, engine: Engine, store: Chunks, observer: Observer, retry_failed: bool = False
     ) -> None:
         self.computed = 0
         self.reused = 0
@@ -67,10 +90,12 @@ class Ledger:
         """How many of the known runs ended without a result."""
         return sum(o.error is not None for known in self._outcomes.values() for o in known.values())
 
-    def outcomes(self, batch_size: int) -> dict[Run, Outcome]:
-        """All known outcomes at a batch size, failed ones with what they score."""
+    def outcomes(self, batch_size: int, *phases: Phase) -> dict[Run, Outcome]:
+        """All known outcomes at a batch size, or those of some phases, failed ones with what they score."""
         tuned, confirmed = self._outcomes[batch_size, "tune"], self._outcomes[batch_size, "confirm"]
-        return complete({**tuned, **confirmed}, tuned.values())
+        known = complete({**tuned, **confirmed}, tuned.values())
+        wanted = [run for phase in phases for run in self._outcomes[batch_size, phase]]
+        return {run: known[run] for run in wanted} if phases else known
 
     def seeds(self, batch_size: int, phase: Phase, num_seeds: int) -> list[int]:
         """The first seeds of a phase, without lost ones.
