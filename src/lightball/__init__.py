@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["Data", "InputError", "Settings", "Workload", "__version__", "compare", "load"]
+from lightball.version import __version__
+
+__all__ = ["Data", "InputError", "Settings", "Workload", "__version__", "compare", "load", "write_report"]
 
 if TYPE_CHECKING:
     from lightball.errors import InputError
+    from lightball.report.writing import write_report
     from lightball.studies import Settings, compare
     from lightball.studies.store import load
     from lightball.workloads import Data, Workload
@@ -26,6 +28,7 @@ _HOMES = {
     "load": "lightball.studies.store",
     "Data": "lightball.workloads",
     "Workload": "lightball.workloads",
+    "write_report": "lightball.report.writing",
 }
 
 

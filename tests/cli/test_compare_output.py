@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lightball import __version__
 from lightball.cli.main import lightball, main
 from lightball.cli.progress import Progress
-from lightball.cli.text import plan_text, result_text, verdict_text
+from lightball.report.text import plan_text, result_text, verdict_text
 from lightball.stats import Decision, Interval, Verdict
 from lightball.studies.plan import BatchPlan, Plan
 from lightball.studies.result import JUDGED, Arm, BatchResult, Pairing, Result, Speed
@@ -68,7 +68,8 @@ class TestPrints:
         assert sum(re.fullmatch(HEADER, line) is not None for line in lines) == 2
         assert any(line.startswith("Training loss: momentum ") for line in lines)
         assert any(line.startswith("Test accuracy: momentum ") for line in lines)
-        assert re.match(r"\d+ runs computed, 0 found, in \d+ s", lines[-1])
+        assert re.match(r"\d+ runs computed, 0 found, in \d+ s", lines[-2])
+        assert lines[-1] == "report in runs/report.html"
 
     def test_nothing_on_standard_error_that_is_no_terminal(self, first: subprocess.CompletedProcess[str]) -> None:
         assert first.stderr == ""

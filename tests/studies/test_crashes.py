@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fabricated import (
     BEST_LOSS,
     CONFIRM,
@@ -22,11 +25,8 @@ from fabricated import (
     outcome,
     study,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from lightball.cli.notes import notes
 from lightball.errors import InputError
+from lightball.report.notes import notes
 from lightball.stats import Verdict
 from lightball.studies.crashes import complete, lost_seeds, stop_if_all_crash
 from lightball.studies.engines.job import Finished

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fabricated import CONFIRM, Effect, FakeEngine, World, broken, study
 
+from fabricated import CONFIRM, Effect, FakeEngine, World, broken, study
 from lightball import InputError, compare
 from lightball.studies.runs import Chunk, Outcome, Run, crashed
 from lightball.studies.settings import Settings
@@ -82,7 +82,7 @@ def test_after_any_chunk_what_is_said_is_what_the_comparison_would_say(settings:
     seen_open = seen_judged = 0
     last = -1
     count = len(engine.chunks)
-    for stop in [*range(1, count - 12, 7), *range(count - 12, count)]:
+    for stop in [*range(1, count - 12, count // 10), *range(count - 12, count)]:
         folder = tmp_path / str(stop)
         partial = stops_after(stop)
         with pytest.raises(Stop):

@@ -25,6 +25,7 @@ _OTHERS = {
     "out": "runs",
     "json": False,
     "quiet": False,
+    "report": True,
 }
 
 
@@ -100,6 +101,11 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
     type=click.Path(path_type=Path),
     help="Folder of results; the same command goes on from it.  [default: lightball-runs/TASK-HASH]",
 )
+@click.option(
+    "--report/--no-report",
+    default=True,
+    help="Write report.html into the folder, also while it runs.  [default: report]",
+)
 @click.option("--json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", is_flag=True, help="Print the verdict only.")
 def compare(
@@ -110,6 +116,7 @@ def compare(
     timeout: float | None,
     retry_failed: bool,
     out: Path | None,
+    report: bool,
     json: bool,
     quiet: bool,
     **options: Any,
@@ -131,9 +138,11 @@ def compare(
           --momentum {momentum} --batch-size {batch_size} --seed {seed}"
     """
     from lightball import studies
+    from lightball.cli.emphasis import emphasised
     from lightball.cli.interrupts import exit_code
     from lightball.cli.progress import Progress
-    from lightball.cli.text import plan_text, result_text, verdict_text
+    from lightball.report.live import LiveReport
+    from lightball.report.text import plan_text, result_text, verdict_text
     from lightball.studies.settings import make
 
     settings = make(config, options)
@@ -142,10 +151,13 @@ def compare(
 
     def on_plan(name: str, plan: Plan, folder: Path) -> None:
         folders.append(folder)
+        if report:
+            live.follow(folder)
         if not silent:
             click.echo(plan_text(name, settings, plan, folder))
 
     with Progress(enabled=not silent) as progress:
+        live = LiveReport(progress)
         try:
             result = studies.compare(
                 task,
@@ -155,7 +167,7 @@ def compare(
                 timeout=timeout,
                 retry_failed=retry_failed,
                 settings=settings,
-                observer=progress,
+                observer=live,
                 on_plan=on_plan,
             )
         except KeyboardInterrupt as interrupt:
@@ -171,7 +183,11 @@ def compare(
                 return exit_code(interrupt)
             raise
     if json:
-        click.echo(dumps(studies.as_json(result), indent=2))
+        page = live.write() if report else None
+        click.echo(dumps({**studies.as_json(result), "report": page and str(page)}, indent=2))
     else:
-        click.echo(verdict_text(result) if quiet else result_text(result))
+        click.echo(emphasised(verdict_text(result) if quiet else result_text(result)))
+        page = live.write() if report else None
+        if page and not quiet:
+            click.echo(f"report in {page}")
     return 0

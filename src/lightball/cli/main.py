@@ -9,12 +9,13 @@ from typing import NoReturn
 
 import click
 
-from lightball import __version__
 from lightball.cli.compare import compare
 from lightball.cli.convert import convert
 from lightball.cli.interrupts import INTERRUPTED, TERMINATED, exit_code, sigterm_interrupts
+from lightball.cli.report import report
 from lightball.cli.runs import runs
 from lightball.errors import InputError
+from lightball.version import __version__
 
 BAD_INPUT = 2
 
@@ -28,12 +29,14 @@ def lightball() -> None:
     Examples:
       lightball compare digits
       lightball convert --lr 0.1 --momentum 0.9 --from torch --to sgd
+      lightball report lightball-runs/digits-315fddac
       lightball runs lightball-runs/digits-315fddac
     """
 
 
 lightball.add_command(compare)
 lightball.add_command(convert)
+lightball.add_command(report)
 lightball.add_command(runs)
 
 

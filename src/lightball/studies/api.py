@@ -15,7 +15,6 @@ from typing import Any
 import numpy
 import torch
 
-from lightball import __version__
 from lightball.errors import InputError
 from lightball.studies import request
 from lightball.studies.comparison import Comparison
@@ -28,6 +27,7 @@ from lightball.studies.result_json import as_json
 from lightball.studies.runs import hash_of
 from lightball.studies.settings import Settings, make
 from lightball.studies.store import Store
+from lightball.version import __version__
 from lightball.workloads import Workload
 
 

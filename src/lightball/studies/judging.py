@@ -74,6 +74,23 @@ def epochs_to(curve: Sequence[float] | Vector, level: float) -> float:
     return float(k - 1 + (values[k - 1] - level) / (values[k - 1] - values[k]))
 
 
+def score_curves(runs: Sequence[Outcome]) -> NDArray[np.float64]:
+    """Float[run, epoch]: training losses before training and after each epoch; a loss that is not finite counts as the
+    untrained one, and each curve ends at the score. Empty where runs report no curve, or curves of several lengths."""
+    lengths = {len(o.curve) for o in runs if not o.error}
+    if len(lengths) != 1 or lengths == {0}:
+        return np.empty((0, 0))
+    missing = [math.nan] * (lengths.pop() - 1)
+    curves = np.array([[*(missing if o.error else o.curve[:-1]), o.score("train_loss")] for o in runs])
+    untrained = np.array([[o.untrained["train_loss"]] for o in runs])
+    return np.asarray(np.where(np.isfinite(curves), curves, untrained))
+
+
+def _mean_curve(runs: Sequence[Outcome]) -> Vector:
+    curves = score_curves(runs)
+    return np.asarray(curves.mean(axis=0)) if curves.size else np.empty(0)
+
+
 def _pairing(
     settings: Settings,
     arm: Arm,
@@ -128,18 +145,6 @@ def _arm(momentum: float, choice: Choice, runs: Sequence[Outcome]) -> Arm:
         errors[-1] if errors else None,
         choice.without_crashes if choice.without_crashes != choice.effective_lr else None,
     )
-
-
-def _mean_curve(runs: Sequence[Outcome]) -> Vector:
-    """The mean training loss by epoch; where a run's loss is not finite it counts as its untrained loss, and it ends
-    at its score. Empty where runs report no curve, or curves of several lengths."""
-    lengths = {len(o.curve) for o in runs if not o.error}
-    if len(lengths) != 1 or lengths == {0}:
-        return np.empty(0)
-    missing = [math.nan] * (lengths.pop() - 1)
-    curves = np.array([[*(missing if o.error else o.curve[:-1]), o.score("train_loss")] for o in runs])
-    untrained = np.array([[o.untrained["train_loss"]] for o in runs])
-    return np.asarray(np.where(np.isfinite(curves), curves, untrained).mean(axis=0))
 
 
 def _equal_rates(rate: float, momentum: float, sgd: Sequence[Outcome], sgdm: Sequence[Outcome]) -> EqualRates:

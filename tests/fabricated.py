@@ -12,7 +12,7 @@ import numpy as np
 from lightball.studies import request
 from lightball.studies.comparison import Comparison
 from lightball.studies.engines.job import Finished
-from lightball.studies.ledger import Ledger, Silent
+from lightball.studies.ledger import Ledger, Observer, Silent
 from lightball.studies.plan import BatchPlan, Plan
 from lightball.studies.result import BatchResult, Result
 from lightball.studies.result_json import as_json
@@ -118,6 +118,7 @@ def study(
     width: int = 28,
     retry_failed: bool = False,
     task: str = "made-up",
+    observer: Observer | None = None,
 ) -> tuple[Result, FakeEngine]:
     """The result of a comparison in this world, and the engine that computed it."""
     engine = world if isinstance(world, FakeEngine) else FakeEngine(world)
@@ -125,7 +126,7 @@ def study(
         plan = plan_for(settings, width)
         asked = request.new(task, settings, plan, ABOUT, ["lightball", "compare", task])
         store.save_json(request.NAME, request.as_json(asked))
-        ledger = Ledger(plan, hash_of(BASIS), engine, store, Silent(), retry_failed)
+        ledger = Ledger(plan, hash_of(BASIS), engine, store, observer or Silent(), retry_failed)
         batches: tuple[BatchResult, ...] = Comparison(settings, ledger, store).run()
         result = Result(task, settings, batches, 1.0, ledger.computed, ledger.reused, str(folder), ledger.crashed)
         store.save_json("result.json", as_json(result))

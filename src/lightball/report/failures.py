@@ -1,0 +1,73 @@
+"""What failed in a study and why, as a table and as points."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+from lightball.report.page import Listing, Section, Table
+from lightball.report.tables import label_of
+from lightball.studies.runs import Outcome, Run
+from lightball.studies.store import Damage
+from lightball.studies.study import Study
+
+_MOST = 60  # rows; lightball.load has every run
+_LONGEST = 240  # characters of an error
+_HEAD = ("batch size", "rule", "η", "failed", "why")
+
+
+def failures(study: Study) -> Section:
+    """Runs that diverged or crashed, files that are not believed, and where the comparison cannot go on."""
+    rows = [row for batch in study.batches for found in (batch.tuned, batch.confirmed) for row in _rows(found)]
+    parts: list[Table | Listing] = []
+    if rows:
+        caption = "A failed run scores what the untrained model does, and its rate cannot be selected."
+        if len(rows) > _MOST:
+            caption += f" The first {_MOST} of {len(rows)} rows; lightball.load(DIR) has every run."
+        parts.append(Table(_HEAD, tuple(rows[:_MOST]), caption, numeric=(2,)))
+    stopped = [f"Batch size {b.batch_size} cannot go on: {b.stopped}" for b in study.batches if b.stopped]
+    if points := [*stopped, *_damage(study.damaged)]:
+        parts.append(Listing(tuple(points)))
+    text = () if parts else ("No run failed, and no file is damaged.",)
+    return Section(
+        "What failed, and why", text, tuple(parts), folded=bool(rows and study.result.batches and not points)
+    )
+
+
+def _rows(found: Mapping[Run, Outcome]) -> Iterator[tuple[str, ...]]:
+    groups: dict[tuple[float, float], list[Outcome]] = {}
+    for run, outcome in sorted(found.items()):
+        groups.setdefault((run.momentum, run.effective_lr), []).append(outcome)
+    for (momentum, rate), outcomes in groups.items():
+        failed = [o for o in outcomes if o.failed]
+        if failed:
+            size = str(failed[0].run.batch_size)
+            yield size, label_of(momentum), f"{rate:g}", f"{len(failed)} of {len(outcomes)}", _why(failed)
+
+
+def _why(failed: Sequence[Outcome]) -> str:
+    said = []
+    crashed = Counter(_shortened(o.error) for o in failed if o.error)
+    said += [f"{count} crashed: {error}" for error, count in crashed.most_common(2)]
+    if len(crashed) > 2:
+        said.append(f"{crashed.total() - sum(n for _, n in crashed.most_common(2))} crashed otherwise")
+    steps = [o.failed_at for o in failed if o.failed_at is not None]
+    if steps:
+        said.append(f"{len(steps)} with a loss that was not finite, from step {median(steps):,.0f} (median)")
+    no_better = len(failed) - crashed.total() - len(steps)
+    if no_better:
+        said.append(f"{no_better} ended no better than untrained")
+    return "; ".join(said)
+
+
+def _shortened(error: str) -> str:
+    line = error.strip().partition("\n")[0]
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+
+
+def _damage(damaged: Sequence[Damage]) -> list[str]:
+    points = [f"{damage.name} is not believed: {damage.reason}" for damage in damaged[:_MOST]]
+    if len(damaged) > _MOST:
+        points.append(f"{len(damaged) - _MOST:,} more damaged files")
+    return points
