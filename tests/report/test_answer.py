@@ -55,6 +55,11 @@ def test_many_comparisons_are_counted(tmp_path: Path) -> None:
     )
 
 
+def test_many_undecided_ones(tmp_path: Path) -> None:
+    text = said(tmp_path, {2**k: OPEN for k in range(12)}, (0.5, 0.9, 0.99))
+    assert text == "On my task, it is undecided in all 36 comparisons."
+
+
 def test_measures_that_differ_are_told_apart(tmp_path: Path) -> None:
     def world(run: object) -> object:
         outcome = World({(8, 0.9): HELPS})(run)

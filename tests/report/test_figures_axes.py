@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from figure_samples import rate, rates, texts
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightball.report.figures import loss_by_rate
@@ -23,11 +23,15 @@ from lightball.report.figures.axes import (
     whole,
 )
 from lightball.report.figures.axes import texts as labels_of
+from lightball.report.figures.data import brief
 
-POSITIVE = st.floats(1e-30, 1e30)
-ANY = st.floats(-1e15, 1e15)
+# What is left of the numbers of a table once they have five digits.
+POSITIVE = st.floats(1e-269, 1e269).map(brief)
+ANY = st.floats(-1e269, 1e269).map(brief).filter(lambda value: value is not None)
+law = settings(deadline=None, derandomize=True, max_examples=300)
 
 
+@law
 @given(st.lists(POSITIVE, min_size=1, max_size=6))
 def test_a_log_axis_has_two_to_seven_ticks_within_its_domain(values: list[float]) -> None:
     axis = log_or_linear("", values)
@@ -35,11 +39,11 @@ def test_a_log_axis_has_two_to_seven_ticks_within_its_domain(values: list[float]
     assert axis.low <= min(values)
     assert max(values) <= axis.high
     assert all(axis.low <= tick <= axis.high for tick in axis.ticks)
-    if axis.high / axis.low > 1.01:  # narrower ranges need more digits than ticks have
-        assert 2 <= len(axis.ticks) <= MOST_TICKS
+    assert 2 <= len(axis.ticks) <= MOST_TICKS
     assert len(set(labels_of(axis.ticks))) == len(axis.ticks)
 
 
+@law
 @given(st.lists(ANY, min_size=1, max_size=6))
 def test_a_linear_axis_has_two_to_seven_ticks_within_its_domain(values: list[float]) -> None:
     axis = linear("", values)
@@ -48,6 +52,7 @@ def test_a_linear_axis_has_two_to_seven_ticks_within_its_domain(values: list[flo
     assert all(axis.low - slack <= tick <= axis.high + slack for tick in axis.ticks)
 
 
+@law
 @given(st.lists(ANY, min_size=1, max_size=6), st.floats(1e-6, 1e3))
 def test_a_symlog_axis_starts_beyond_its_reach_and_keeps_ticks_apart(values: list[float], constant: float) -> None:
     axis = symlog_or_linear("", values, constant, 8)

@@ -182,7 +182,15 @@ def test_png_has_two_pixels_for_one() -> None:
 
 @pytest.mark.parametrize(
     ("value", "short"),
-    [(0.123456789, 0.12346), (float("nan"), None), (float("-inf"), None), (131072, 131072), ("a", "a")],
+    [
+        (0.123456789, 0.12346),
+        (float("nan"), None),
+        (float("-inf"), None),
+        (131072, 131072),
+        (1e300, None),
+        (1e-300, 0.0),
+        ("a", "a"),
+    ],
 )
 def test_numbers_have_five_digits_and_counts_stay_whole(value: object, short: object) -> None:
     assert brief(value) == short

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from figure_samples import curves, difference, differences, pairs, rate, rates, speeds
 from page_samples import OpenPage
+from playwright.sync_api import expect
 
 from lightball.report.figures import (
     accuracy_by_rate,
@@ -75,17 +76,18 @@ def test_no_text_is_cut_or_covered_and_nothing_complains(visit: OpenPage, width:
 
 def test_ticking_the_box_shows_pairs_and_pointing_at_one_shows_both_of_it(visit: OpenPage) -> None:
     tab = visit(page_of(training_curves(curves(2), different_pairs())), width=640).tab
-    count = f"{LINES}.length"
-    widths = f"{LINES}.map((line) => line.getAttribute('stroke-width')).join(' ')"
-    assert tab.evaluate(count) == 0
+    lines = tab.locator(".singles_marks path")
+    expect(lines).to_have_count(0)
     tab.locator(".vega-bindings input").check()
-    tab.wait_for_function(f"{count} === 6")
+    expect(lines).to_have_count(6)
     tab.mouse.move(*tab.evaluate(POINT_ON_A_LINE))
-    tab.wait_for_function(f"{widths} === '1 3 1 1 3 1'")
+    for line, width in enumerate("131131"):
+        expect(lines.nth(line)).to_have_attribute("stroke-width", width)
     tab.mouse.move(1, 1)
-    tab.wait_for_function(f"{widths} === '1 1 1 1 1 1'")
+    for line in range(6):
+        expect(lines.nth(line)).to_have_attribute("stroke-width", "1")
     tab.locator(".vega-bindings input").uncheck()
-    tab.wait_for_function(f"{count} === 0")
+    expect(lines).to_have_count(0)
 
 
 def different_pairs():

@@ -21,6 +21,7 @@ MEASURE_ON_PAPER = """() => matchMedia("print").addEventListener("change", ({ ma
     texts: boxes("h1, h2, p, pre, dl, li"),
     buttons: boxes(".save button"),
     scales: charts.map((svg) => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width),
+    hidden: charts.filter((svg) => !svg.checkVisibility()).length,
     ground: getComputedStyle(document.body).backgroundColor,
     guides: getComputedStyle(document.querySelector(".role-axis-title text")).fill,
   };
@@ -43,6 +44,7 @@ def test_nothing_is_cut_on_light_paper(printed: Visit) -> None:
         assert left >= 0
         assert right <= A4_TEXT_WIDTH + 1
         assert height > 0
+    assert paper["hidden"] == 0
     assert paper["scales"] == pytest.approx([1] * 5, abs=0.05)  # scaled from a wide screen, words would be small
     assert paper["ground"] == "rgb(255, 255, 255)"
     assert paper["guides"] == "rgb(27, 29, 33)"

@@ -82,6 +82,8 @@ def _counted(result: Result, measure: Judged) -> str:
     verdicts = Counter(pairing.verdict(measure) for batch in result.batches for pairing in batch.pairings)
     clauses = [f"{_PAST[verdict]} in {verdicts[verdict]}" for verdict in _PAST if verdicts[verdict]]
     undecided = verdicts[Verdict.UNDECIDED]
+    if not clauses:
+        return f"it is undecided in all {undecided} comparisons"
     text = f"momentum {_listed(clauses)} of {verdicts.total()} comparisons"
     return text + (f"; {undecided} are undecided" if undecided else "")
 

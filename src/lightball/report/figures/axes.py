@@ -14,6 +14,7 @@ import altair as alt
 
 MOST_TICKS = 7
 PADDING = 0.04  # of the axis, beyond the smallest and the largest value
+NARROW = 1e-6  # of a value: a range that is no range, since values have five digits
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 Title = str | tuple[str, ...]
@@ -68,7 +69,7 @@ def linear(title: Title, values: Values, *, most: int = MOST_TICKS, padding: flo
     """A linear axis over the values; ``padding`` is a share of their range."""
     known = [value for value in values if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    if low == high:
+    if high - low <= NARROW * max(-low, high):
         low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
     low, high = low - padding * (high - low), high + padding * (high - low)
     return NumberAxis(title, "linear", low, high, linear_ticks(low, high, most))
@@ -86,7 +87,7 @@ def log_or_linear(title: Title, values: Values) -> NumberAxis:
     if known and min(known) <= 0:
         return linear(title, known)
     low, high = (min(known), max(known)) if known else (0.1, 1.0)
-    if low == high:
+    if high / low <= 1 + NARROW:
         low, high = low / 2, high * 2
     padding = 10 ** (PADDING * (math.log10(high) - math.log10(low)))
     low, high = low / padding, high * padding

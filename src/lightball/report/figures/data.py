@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +12,7 @@ from altair.utils.schemapi import debug_mode
 from lightball.report.figures.style import Row
 
 DIGITS = 5
+HUGE = 1e270
 
 
 def rows_of(table: pa.Table) -> list[Row]:
@@ -21,12 +21,17 @@ def rows_of(table: pa.Table) -> list[Row]:
 
 
 def brief(value: Any) -> Any:
-    """A value for a chart: floats are rounded to 5 significant digits, NaN and infinities are None."""
+    """A value for a chart: floats are rounded to 5 significant digits, NaN and infinities are None.
+
+    What is so large or small that an axis could not be computed counts as infinite or zero.
+    """
     if isinstance(value, list):
         return [brief(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-    return value
+    if not isinstance(value, float):
+        return value
+    if not abs(value) < HUGE:
+        return None
+    return float(f"{value:.{DIGITS}g}") if abs(value) > 1 / HUGE else 0.0
 
 
 def complete(rows: Iterable[Row], *columns: str) -> list[Row]:
