@@ -18,6 +18,7 @@ from lightball.studies.result import JUDGED, BatchResult, Judged, Pairing
 from lightball.studies.study import Study
 
 _HEAD = ("batch size", "β", "verdict", "value of momentum", "SGD", "SGDM", "η of SGD", "η of SGDM")
+_MANY_NOTES = 12
 
 
 def comparison_page(study: Study, reload_seconds: int | None = None) -> Page:
@@ -27,7 +28,8 @@ def comparison_page(study: Study, reload_seconds: int | None = None) -> Page:
         reload_seconds: how often the page loads itself again, while the study runs.
     """
     asked = study.request
-    sections = (_verdict(study), _value(study), _rates(study), _curves(study), failures(study))
+    with figures.unchecked():
+        sections = (_verdict(study), _notes(study), _value(study), _rates(study), _curves(study), failures(study))
     return Page(
         title=f"Does {asked.task} need momentum?",
         answer=headline(study),
@@ -63,7 +65,7 @@ def _notice(study: Study) -> str:
 
 
 def _verdict(study: Study) -> Section:
-    """Intervals and a table for each measure, and what they do not say."""
+    """Intervals and a table for each measure."""
     result = study.result
     if not result.batches:
         return Section("The verdict")
@@ -76,9 +78,13 @@ def _verdict(study: Study) -> Section:
         )
     parts: list[Part] = [Figures(forests)] if forests else []
     parts += [_table(study, measure) for measure in JUDGED if is_reported(result, measure)]
-    if points := [note[0].upper() + note[1:] for note in notes(result)]:
-        parts.append(Listing(tuple(points)))
     return Section("The verdict", (text,), tuple(parts))
+
+
+def _notes(study: Study) -> Section:
+    """What the tables do not say; folded where it would stand between a reader and the figures."""
+    points = tuple(note[0].upper() + note[1:] for note in notes(study.result))
+    return Section("Notes", (), (Listing(points),) if points else (), folded=len(points) > _MANY_NOTES)
 
 
 def _forests(study: Study) -> Iterator[Figure]:

@@ -10,16 +10,16 @@ from lightball.report.page import Listing, Section, Table
 from lightball.report.tables import label_of
 from lightball.studies.runs import Outcome, Run
 from lightball.studies.store import Damage
-from lightball.studies.study import Study
+from lightball.studies.study import BatchState, Study
 
 _MOST = 60  # rows; lightball.load has every run
 _LONGEST = 240  # characters of an error
-_HEAD = ("batch size", "rule", "η", "failed", "why")
+_HEAD = ("batch size", "rule", "η", "seeds of", "failed", "why")
 
 
 def failures(study: Study) -> Section:
     """Runs that diverged or crashed, files that are not believed, and where the comparison cannot go on."""
-    rows = [row for batch in study.batches for found in (batch.tuned, batch.confirmed) for row in _rows(found)]
+    rows = [row for batch in study.batches for phase, found in _phases(batch) for row in _rows(phase, found)]
     parts: list[Table | Listing] = []
     if rows:
         caption = "A failed run scores what the untrained model does, and its rate cannot be selected."
@@ -35,7 +35,11 @@ def failures(study: Study) -> Section:
     )
 
 
-def _rows(found: Mapping[Run, Outcome]) -> Iterator[tuple[str, ...]]:
+def _phases(batch: BatchState) -> tuple[tuple[str, Mapping[Run, Outcome]], ...]:
+    return ("tuning", batch.tuned), ("confirmation", batch.confirmed)
+
+
+def _rows(phase: str, found: Mapping[Run, Outcome]) -> Iterator[tuple[str, ...]]:
     groups: dict[tuple[float, float], list[Outcome]] = {}
     for run, outcome in sorted(found.items()):
         groups.setdefault((run.momentum, run.effective_lr), []).append(outcome)
@@ -43,7 +47,7 @@ def _rows(found: Mapping[Run, Outcome]) -> Iterator[tuple[str, ...]]:
         failed = [o for o in outcomes if o.failed]
         if failed:
             size = str(failed[0].run.batch_size)
-            yield size, label_of(momentum), f"{rate:g}", f"{len(failed)} of {len(outcomes)}", _why(failed)
+            yield size, label_of(momentum), f"{rate:g}", phase, f"{len(failed)} of {len(outcomes)}", _why(failed)
 
 
 def _why(failed: Sequence[Outcome]) -> str:

@@ -80,7 +80,7 @@ def html(page: Page) -> str:
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    return text.encode(errors="replace").decode()  # a file's name may hold what is no text
+    return text.lstrip().encode(errors="replace").decode()  # a file's name may hold what is no text
 
 
 def _specification(figure: Figure) -> str:

@@ -4,6 +4,7 @@ Every function takes a table that is filtered to what it draws, and draws empty 
 """
 
 from lightball.report.figures.curves import training_curves
+from lightball.report.figures.data import unchecked
 from lightball.report.figures.differences import paired_differences
 from lightball.report.figures.export import for_export, png, svg
 from lightball.report.figures.rates import accuracy_by_rate, loss_by_rate
@@ -19,5 +20,6 @@ __all__ = [
     "png",
     "svg",
     "training_curves",
+    "unchecked",
     "value_by_batch_size",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import altair as alt
@@ -42,8 +43,13 @@ def complete(rows: Iterable[Row], *columns: str) -> list[Row]:
 def inline(rows: Iterable[Row], *columns: str) -> alt.InlineData:
     """Rows as a chart's data, with only the columns that it draws."""
     values = [{column: row[column] for column in columns} if columns else row for row in rows]
-    with debug_mode(False):  # no check against the schema, which takes longer for rows than all else
+    with unchecked():
         return alt.InlineData(values=values)
+
+
+def unchecked() -> AbstractContextManager[None]:
+    """Charts made inside are not compared with Vega-Lite's schema, which takes longer than all else; tests do it."""
+    return debug_mode(False)
 
 
 def batch_title(rows: list[Row]) -> str | None:

@@ -93,7 +93,8 @@ def finished(
     layers: Sequence[alt.Chart], *, description: str, title: str | None = None, height: float = HEIGHT
 ) -> alt.LayerChart:
     """Layers as one chart that is as wide as its element, in the style of all figures."""
-    chart = alt.layer(*layers).properties(
+    named, datasets = _with_named_data(layers)
+    chart = alt.layer(*named).properties(
         width="container",
         height=height,
         description=description,
@@ -101,7 +102,20 @@ def finished(
         **({"title": title} if title else {}),
     )
     styled: alt.LayerChart = chart.configure(**_config())
+    styled["datasets"] = datasets
     return styled
+
+
+def _with_named_data(layers: Sequence[alt.Chart]) -> tuple[list[alt.Chart], dict[str, list[Row]]]:
+    """Layers that name their rows, and the rows by name: Altair copies charts often, and rows with them."""
+    named, datasets = [], dict[str, list[Row]]()
+    for layer in layers:
+        rows = layer.data.values
+        name = next((name for name, known in datasets.items() if known == rows), f"rows_{len(datasets)}")
+        datasets[name] = rows
+        named.append(layer.copy(deep=False))
+        named[-1].data = alt.NamedData(name=name)
+    return named, datasets
 
 
 def _config() -> dict[str, Any]:
