@@ -1,4 +1,5 @@
-"""Reports: figures from tables, and pages that hold them in one HTML file.
+"""Reports: what a study found, as a page that people look at and as text for the terminal.
 
-`figures` turns tables into charts; `page` turns a list of sections into a page. Neither knows of studies.
+`figures` turns tables into charts, and `page` a list of sections into one HTML file; neither knows of studies.
+`tables`, `comparison` and `text` say what a study found with them.
 """
