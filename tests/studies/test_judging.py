@@ -7,10 +7,10 @@ import warnings
 
 import numpy as np
 import pytest
-from fabricated import BEST_LOSS, UNTRAINED_ACCURACY, UNTRAINED_LOSS, broken, outcome
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fabricated import BEST_LOSS, UNTRAINED_ACCURACY, UNTRAINED_LOSS, broken, outcome
 from lightball.stats import Verdict
 from lightball.studies.judging import differences, epochs_to, judge
 from lightball.studies.result import BatchResult, span

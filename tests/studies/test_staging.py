@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
 from fabricated import (
     BEST_LOSS,
     CONFIRM,
@@ -23,7 +24,6 @@ from fabricated import (
     outcome,
     study,
 )
-
 from lightball.stats import Verdict
 from lightball.studies import as_json
 from lightball.studies.result import JUDGED

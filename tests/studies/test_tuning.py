@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from fabricated import BEST_LOSS, UNTRAINED_ACCURACY, UNTRAINED_LOSS, broken, outcome
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fabricated import BEST_LOSS, UNTRAINED_ACCURACY, UNTRAINED_LOSS, broken, outcome
 from lightball.studies.runs import Run
 from lightball.studies.tuning import RateScore, edges, extend, rate_scores, select_rate
 
