@@ -209,7 +209,7 @@ class TestWidth:
             BatchResult(32, {"train_loss": 0.02, "test_accuracy": 0.005}, empty, (pairing,), ()),
         )
         text = result_text(Result("made-up", settings, batches, 1.0, 1, 0, "here"))
-        assert "batch 8: no rate trained; see the settings" in text
+        assert "batch 8: no rate trained; try others with --lr" in text
         assert "batch 32: SGD failed on some seed at every rate" in text
         assert "batch 32: SGDM (β = 0.9) failed on some seed at every rate" in text
         assert max(map(len, text.splitlines())) <= 80

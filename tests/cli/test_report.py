@@ -22,6 +22,7 @@ from lightball.report.text import result_text
 from lightball.studies import as_json
 from lightball.studies.result import Result
 from lightball.studies.settings import Settings
+from lightball.studies.store.disk import sealed
 
 SETTINGS = Settings(batch_sizes=(8, 32), lr=(0.2, 0.4, 0.8), stages=(8, 16), max_extensions=0)
 WORLD = World({(32, 0.9): Effect(9, 0.5)})
@@ -84,7 +85,7 @@ class TestPrinted:
         value = json.loads(capsys.readouterr().out)
         assert not value["finished"]
         assert [entry["batch_size"] for entry in value["unfinished"]] == [32]
-        assert value["answer"] == "So far, on digits, momentum had no value at 8."
+        assert value["answer"] == "So far, on digits, momentum had no value at batch size 8."
 
     def test_quiet(self, finished: tuple[Path, Result], capsys: pytest.CaptureFixture[str]) -> None:
         folder, _ = finished
@@ -174,7 +175,11 @@ class TestRefused:
         folder, _ = finished
         study(replace(SETTINGS, stages=(8,)), WORLD, folder)
         asked = folder / "comparison.json"
-        asked.write_bytes(asked.read_bytes().replace(b'"momentum"', b'"momentun"'))
+        value = {name: entry for name, entry in json.loads(asked.read_text()).items() if name != "digest"}
+        asked.write_bytes(sealed({**value, "format": value["format"] + 1}))
+        with pytest.raises(InputError, match="was written by a newer lightball"):
+            write_report(folder)
+        asked.write_bytes(sealed({**value, "settings": {"unheard_of": 1}}))
         with pytest.raises(InputError, match="is damaged"):
             write_report(folder)
 

@@ -35,12 +35,12 @@ def said(folder: Path, effects: Mapping[int, Effect], momentum: tuple[float, ...
     [
         ({8: NO, 32: NO, 128: HELPS}, "momentum had no value up to batch size 32 and helped from 128 on."),
         ({8: NO, 32: NO}, "momentum had no value up to batch size 32."),
-        ({8: HELPS, 32: HELPS}, "momentum helped from 8 on."),
+        ({8: HELPS, 32: HELPS}, "momentum helped from batch size 8 on."),
         ({64: NO}, "momentum had no value at batch size 64."),
         ({64: HELPS}, "momentum helped at batch size 64."),
-        ({8: HURTS, 32: HURTS, 128: NO}, "momentum hurt at 8 and 32 and had no value at 128."),
+        ({8: HURTS, 32: HURTS, 128: NO}, "momentum hurt at batch size 8 and 32 and had no value at 128."),
         ({8: NO, 32: OPEN}, "momentum had no value up to batch size 8; at 32 it is undecided."),
-        ({8: OPEN, 32: OPEN, 128: OPEN}, "it is undecided at 8, 32 and 128."),
+        ({8: OPEN, 32: OPEN, 128: OPEN}, "the value of momentum is undecided at batch size 8, 32 and 128."),
     ],
 )
 def test_one_momentum(effects: Mapping[int, Effect], expected: str, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_many_comparisons_are_counted(tmp_path: Path) -> None:
 
 def test_many_undecided_ones(tmp_path: Path) -> None:
     text = said(tmp_path, {2**k: OPEN for k in range(12)}, (0.5, 0.9, 0.99))
-    assert text == "On my task, it is undecided in all 36 comparisons."
+    assert text == "On my task, the value of momentum is undecided in all 36 comparisons."
 
 
 def test_measures_that_differ_are_told_apart(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_half_done(tmp_path: Path) -> None:
             break
     assert unfinished(read_study(tmp_path)) == []
     assert headline(read_study(tmp_path)).startswith(
-        "On digits, momentum helped from 128 on and had no value at 32; at 8"
+        "On digits, momentum helped from batch size 128 on and had no value at 32; at 8"
     )
     assert seen == {
         "learning rates are being tuned",
@@ -118,4 +118,4 @@ def test_half_done_says_nothing_of_batch_sizes_in_between(tmp_path: Path) -> Non
         row = pq.read_table(path).to_pylist()[0]
         if (row["batch_size"], row["phase"]) == (8, "confirm"):
             path.unlink()
-    assert headline(read_study(tmp_path)) == "So far, on made-up, momentum had no value at 32 and 128."
+    assert headline(read_study(tmp_path)) == "So far, on made-up, momentum had no value at batch size 32 and 128."

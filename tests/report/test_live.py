@@ -96,10 +96,10 @@ def test_writing_takes_a_small_share_of_the_time(tmp_path: Path) -> None:
 def test_a_page_that_cannot_be_made_does_not_stop_the_study(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(folder: Path, reload_seconds: int | None) -> Path:
+    def fail(self: LiveReport, folder: Path, reload_seconds: int | None) -> Path:
         raise error
 
-    monkeypatch.setattr(LiveReport, "_write", staticmethod(fail))
+    monkeypatch.setattr(LiveReport, "_write", fail)
     listener = Listener()
     watched = LiveReport(listener, Clock())
     watched.follow(tmp_path)
@@ -117,3 +117,27 @@ def test_nothing_is_written_before_there_is_a_folder(tmp_path: Path) -> None:
     study(SETTINGS, World(), tmp_path, observer=watched)
     assert watched.write() is None
     assert not (tmp_path / "report.html").exists()
+
+
+def test_an_interrupted_study_leaves_a_page_that_rests(tmp_path: Path) -> None:
+    watched = Watched(Listener(), Clock())
+    watched.follow(tmp_path)
+    study(SETTINGS, World(), tmp_path, width=1, observer=watched)
+    page = tmp_path / "report.html"
+    before = page.read_text(encoding="utf-8")
+    assert "This page loads itself again" in before
+    watched.stop()
+    after = page.read_text(encoding="utf-8")
+    assert "loads itself again" not in after
+    assert 'http-equiv="refresh"' not in after
+    assert len(before) - len(after) < 200
+
+
+def test_the_page_is_that_of_the_comparison_that_is_followed(tmp_path: Path) -> None:
+    """Another one may be asked for in the folder at the same time."""
+    study(SETTINGS, World(), tmp_path)
+    watched = Watched(Listener(), Clock())
+    watched.follow(tmp_path)
+    study(replace(SETTINGS, batch_sizes=(64,)), World(), tmp_path)
+    watched.write()
+    assert "up to batch size 32" in watched.pages[-1][1]

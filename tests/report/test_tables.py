@@ -13,12 +13,14 @@ import pytest
 import lightball
 from fabricated import TUNE, UNTRAINED_LOSS, Effect, FakeEngine, World, outcome, study
 from lightball.report import curves, tables
-from lightball.studies.runs import Outcome, Run, crashed
+from lightball.studies.runs import Outcome, Run, crashed, seeds
 from lightball.studies.settings import Settings
 from lightball.studies.study import Study, read_study
 
 SETTINGS = Settings(batch_sizes=(8, 32), lr=(0.2, 0.4, 0.8, 1.6), stages=(8, 16), max_extensions=0)
 WORLD = World({(8, 0.9): Effect(0, 0.1), (32, 0.9): Effect(5, 0.5)}, stable_below=1.6)
+
+TUNE_OF_STUDY = seeds("tune", SETTINGS.tuning_seeds)
 
 
 def made(folder: Path, world: Any = WORLD, settings: Settings = SETTINGS) -> Study:
@@ -34,11 +36,12 @@ def test_rates_are_those_of_the_stored_runs(tmp_path: Path) -> None:
     for row in rows:
         place = (row["batch_size"], row["momentum"], row["effective_lr"])
         mine = [r for r in runs if (r["batch_size"], r["momentum"], r["effective_lr"]) == place]
+        assert row["runs"] == len(mine)
+        assert row["failed"] == sum(r["failed"] for r in mine)
         mine = [r for r in mine if r["phase"] == "confirm"]
         scores = [r["untrained_train_loss"] if r["failed"] else r["final_train_loss"] for r in mine]
         assert row["phase"] == "confirmation"
-        assert row["runs"] == len(scores)
-        assert row["failed"] == sum(r["failed"] for r in mine) == (len(mine) if row["effective_lr"] == 1.6 else 0)
+        assert (row["failed"] > 0) == (row["effective_lr"] == 1.6)
         assert row["train_loss"] == pytest.approx(np.mean(scores))
         spread = (None, None) if row["effective_lr"] == 1.6 else (min(scores), max(scores))
         assert (row["train_loss_low"], row["train_loss_high"]) == spread
@@ -62,6 +65,41 @@ def test_rates_of_tuning_stand_in_until_others_are_finished(tmp_path: Path) -> N
     assert sum(row["selected"] for row in rows) == 4
     assert tables.differences(found).num_rows == tables.speed(found).num_rows == 0
     assert curves.curves(found).means.num_rows == 0
+
+
+def test_a_failure_while_tuning_counts_too(tmp_path: Path) -> None:
+    def world(run: Run) -> Outcome:
+        unlucky = run.momentum and run.effective_lr == 0.8 and run.seed == min(TUNE_OF_STUDY)
+        return outcome(run, math.inf, failed_at=3) if unlucky else World()(run)
+
+    rows = [r for r in tables.rates(made(tmp_path, world)).to_pylist() if r["momentum"]]
+    assert [r["failed"] for r in rows if r["effective_lr"] == 0.8] == [1, 1]
+    assert {r["effective_lr"] for r in rows if r["stable"]} == {0.4}
+
+
+def test_no_rate_is_the_last_stable_one_where_none_failed(tmp_path: Path) -> None:
+    assert not any(tables.rates(made(tmp_path, World()))["stable"].to_pylist())
+
+
+def test_curves_of_a_running_study_have_the_seeds_of_its_verdicts(tmp_path: Path) -> None:
+    """Later stages are finished for one rule first."""
+    undecided = World({(8, 0.9): Effect(1.0, 0.5)})
+    last = SETTINGS.stages[1]
+
+    def world(run: Run) -> Outcome:
+        if run.momentum and run.seed == seeds("confirm", last)[-1]:
+            raise KeyboardInterrupt
+        return undecided(run)
+
+    with pytest.raises(KeyboardInterrupt):
+        study(replace(SETTINGS, batch_sizes=(8,)), FakeEngine(world), tmp_path, width=1)
+    found = read_study(tmp_path)
+    assert not found.finished
+    assert len(found.batches[0].confirmed) > len(SETTINGS.lr) * 2 * SETTINGS.stages[0]
+    table = curves.curves(found)
+    assert set(table.means["runs"].to_pylist()) == {SETTINGS.stages[0]}
+    arm = found.result.batches[0].sgd
+    assert [r["loss"] for r in table.means.to_pylist() if r["rule"] == "SGD"] == pytest.approx(list(arm.curve))
 
 
 def test_one_failure_ends_the_stable_rates(tmp_path: Path) -> None:

@@ -158,6 +158,7 @@ class TestFiles:
             "study.copy.json",
             "margins.json",
             "result.json",
+            "time.json",
         }
         assert all(f.endswith(".json") for f in plans)
         assert all(f.endswith(".parquet") for f in chunks)

@@ -172,6 +172,7 @@ def compare(
             )
         except KeyboardInterrupt as interrupt:
             progress.stop()
+            live.stop()
             if folders:
                 command = shlex.join(["lightball", *sys.argv[1:]])
                 chunks = len(list(folders[0].glob("chunks/*.parquet")))

@@ -47,4 +47,4 @@ def report(folder: Path, figures: bool, out: Path | None, json: bool, quiet: boo
         click.echo(path)
     else:
         click.echo(emphasised(study_text(study)))
-        click.echo(f"report in {path}" + (f", {len(written)} figures beside it" if written else ""))
+        click.echo(f"report in {path}" + (f", {len(written)} files in {path.parent / 'figures'}" if written else ""))

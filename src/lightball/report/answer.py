@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 from lightball.stats import Verdict
-from lightball.studies.result import JUDGED, BatchResult, Judged, Result, Span
+from lightball.studies.result import JUDGED, BatchResult, Judged, Pairing, Result, Span
 from lightball.studies.study import BatchState, Study
 
 _PRESENT = {
@@ -14,12 +15,13 @@ _PRESENT = {
     Verdict.HELPS: "helps",
     Verdict.HURTS: "hurts",
     Verdict.UNDECIDED: "undecided",
+    None: "without a verdict",
 }
 _PAST = {Verdict.NO_VALUE: "had no value", Verdict.HELPS: "helped", Verdict.HURTS: "hurt"}
 _LONGEST = 110  # characters that a headline says of a measure; beyond, cases are counted
 
-Fact = tuple[Verdict, str]
-"""A verdict, and at which batch sizes."""
+Fact = tuple[Verdict | None, str]
+"""A verdict, and at which batch sizes; None where there is nothing to decide on."""
 
 
 def in_sum(result: Result, measure: Judged) -> str:
@@ -47,8 +49,13 @@ def headline(study: Study) -> str:
 
 
 def unfinished(study: Study) -> list[str]:
-    """How far each batch size is that is not finished, a line for each."""
-    return [f"batch {batch.batch_size}: {_how_far(batch)}" for batch in study.batches if not batch.finished]
+    """How far each batch size is that is not finished, a line for each; and what is damaged."""
+    lines = [f"batch {batch.batch_size}: {_how_far(batch)}" for batch in study.batches if not batch.finished]
+    if lines and study.damaged:
+        count = len(study.damaged)
+        files = f"{count} damaged files are" if count > 1 else f"the damaged file {study.damaged[0].name} is"
+        lines.append(f"{files} not believed, and what depends on it is left out: run the command of the study again")
+    return lines
 
 
 def is_reported(result: Result, measure: Judged) -> bool:
@@ -59,7 +66,7 @@ def is_reported(result: Result, measure: Judged) -> bool:
 
 def _how_far(batch: BatchState) -> str:
     if batch.stopped:
-        return f"cannot go on: {batch.stopped}"
+        return f"cannot go on: {batch.stopped.partition(chr(10))[0]}"
     tuned, confirmed = len(batch.tuned), len(batch.confirmed)
     if not batch.choices:
         return f"learning rates are being tuned, {tuned:,} runs finished" if tuned else "no run is finished"
@@ -71,21 +78,26 @@ def _how_far(batch: BatchState) -> str:
 def _sentence(result: Result, measure: Judged) -> str:
     facts = _facts(result, measure)
     clauses = [f"{_PAST[verdict]} {place}" for verdict, place in facts if verdict in _PAST]
-    undecided = [place for verdict, place in facts if verdict not in _PAST]
+    undecided = [place for verdict, place in facts if verdict is Verdict.UNDECIDED]
+    without = [place for verdict, place in facts if verdict is None]
     text = f"momentum {_listed(clauses)}" if clauses else ""
-    if undecided:
-        text += f"; {_listed(undecided)} it is undecided" if text else f"it is undecided {_listed(undecided)}"
-    return text
+    if undecided and text:
+        text += f"; {_listed(undecided)} it is undecided"
+    elif undecided:
+        text = f"the value of momentum is undecided {_listed(undecided)}"
+    if without:
+        text += f"{'; ' if text else ''}{_listed(without)} there is no verdict"
+    return text if "batch size" in text else re.sub(r"\b(at|from) (?=\d)", r"\1 batch size ", text, count=1)
 
 
 def _counted(result: Result, measure: Judged) -> str:
-    verdicts = Counter(pairing.verdict(measure) for batch in result.batches for pairing in batch.pairings)
+    verdicts = Counter(_verdict(pairing, measure) for batch in result.batches for pairing in batch.pairings)
     clauses = [f"{_PAST[verdict]} in {verdicts[verdict]}" for verdict in _PAST if verdicts[verdict]]
-    undecided = verdicts[Verdict.UNDECIDED]
-    if not clauses:
-        return f"it is undecided in all {undecided} comparisons"
-    text = f"momentum {_listed(clauses)} of {verdicts.total()} comparisons"
-    return text + (f"; {undecided} are undecided" if undecided else "")
+    undecided, without = verdicts[Verdict.UNDECIDED], verdicts[None]
+    if not clauses and not without:
+        return f"the value of momentum is undecided in all {undecided} comparisons"
+    text = f"momentum {_listed(clauses or ['was not judged'])} of {verdicts.total()} comparisons"
+    return text + (f"; {undecided} are undecided" if undecided else "") + (f"; {without} have none" if without else "")
 
 
 def _facts(result: Result, measure: Judged) -> list[Fact]:
@@ -99,17 +111,22 @@ def _facts(result: Result, measure: Judged) -> list[Fact]:
     if span.helps_from is not None:
         facts.append((Verdict.HELPS, f"at batch size {span.helps_from}" if only else f"from {span.helps_from} on"))
     several = len(result.settings.momentum) > 1
-    others: dict[tuple[Verdict, str], list[int]] = {}
+    others: dict[tuple[Verdict | None, str], list[int]] = {}
     for batch in result.batches:
         for pairing in batch.pairings:
-            verdict = pairing.verdict(measure)
+            verdict = _verdict(pairing, measure)
             if not _within(span, batch.batch_size, verdict):
                 rule = f" with β = {pairing.arm.momentum:g}" if several else ""
                 others.setdefault((verdict, rule), []).append(batch.batch_size)
     return facts + [(verdict, f"at {_listed(sizes)}{rule}") for (verdict, rule), sizes in others.items()]
 
 
-def _within(span: Span, batch_size: int, verdict: Verdict) -> bool:
+def _verdict(pairing: Pairing, measure: Judged) -> Verdict | None:
+    decision = pairing.decisions.get(measure)
+    return decision.verdict if decision else None
+
+
+def _within(span: Span, batch_size: int, verdict: Verdict | None) -> bool:
     """Whether the span says it already."""
     if verdict is Verdict.NO_VALUE:
         return span.no_value_up_to is not None and batch_size <= span.no_value_up_to

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,7 +44,8 @@ def comparison_page(study: Study, reload_seconds: int | None = None) -> Page:
 def _lead(study: Study) -> str:
     asked = study.request
     betas = numbers.listed(asked.settings.momentum)
-    epochs = f", {asked.settings.epochs} epochs each" if asked.plan.steps else ""
+    number = asked.settings.epochs
+    epochs = f", {number} epoch{'' if number == 1 else 's'} each" if asked.plan.steps else ""
     took = f", computed in {in_words(study.seconds)}" if study.seconds else ""
     what = (
         f"SGD against SGD with momentum (SGDM, β = {betas}) at matched effective learning rates: "
@@ -51,17 +53,18 @@ def _lead(study: Study) -> str:
     )
     if not tables.differences(study).num_rows:
         return what
-    return (
-        f"{what} Each rule was tuned on seeds of its own; what is said here rests on pairs of runs with fresh seeds, "
-        "which share their initial weights and the order of their data."
-    )
+    shared = "their initial weights and the order of their data"
+    shared = "the seed that the script is told" if asked.settings.engine == "command" else shared
+    return f"{what} Rates were tuned on other seeds than the verdicts rest on: pairs of fresh runs that share {shared}."
 
 
 def _notice(study: Study) -> str:
     fewest, most = study.request.plan.runs
     about = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    far = "; ".join(unfinished(study))
-    return f"This study is not finished: it has {study.num_runs:,} of about {about} runs. {far[0].upper()}{far[1:]}."
+    far = ". ".join(line[0].upper() + line[1:] for line in unfinished(study))
+    now = datetime.now(UTC).strftime("%H:%M:%S UTC")
+    runs = f"{study.num_runs:,} runs (planned were {about}, before grids grow)"
+    return f"This study is not finished: at {now} it had {runs}. {far}."
 
 
 def _verdict(study: Study) -> Section:
@@ -91,7 +94,8 @@ def _forests(study: Study) -> Iterator[Figure]:
     for measure, found in _by_measure(study):
         caption = (
             f"Paired differences in {JUDGED[measure]}, in units of the margin: the difference that does not matter. "
-            "An interval inside the band says no value, one wholly beyond it helps or hurts."
+            "An interval inside the band says no value, one wholly beyond it helps or hurts. An axis that reaches far "
+            "is logarithmic away from zero."
         )
         yield Figure(f"differences-{_stem(measure)}", figures.paired_differences(found, measure), caption)
 
@@ -112,7 +116,7 @@ def _row(batch: BatchResult, pairing: Pairing, measure: Judged) -> tuple[str | B
     return (
         str(batch.batch_size),
         f"{pairing.arm.momentum:g}",
-        Badge(verdict, verdict) if pairing.decisions else Badge("no verdict", "none"),
+        Badge(verdict, verdict) if measure in pairing.decisions else Badge("no verdict", "none"),
         numbers.difference(pairing.decisions.get(measure), measure),
         numbers.score(batch.sgd, measure),
         numbers.score(pairing.arm, measure),
@@ -134,7 +138,8 @@ def _value(study: Study) -> Section:
 
 
 def _rates(study: Study) -> Section:
-    by_batch = [(b, _at(tables.rates(study), b)) for b in study.request.settings.batch_sizes]
+    rates = tables.rates(study)
+    by_batch = [(b, _at(rates, b)) for b in study.request.settings.batch_sizes]
     by_batch = [(b, found) for b, found in by_batch if found.num_rows]
     losses = [Figure(f"loss-by-rate-{b}", figures.loss_by_rate(found)) for b, found in by_batch]
     accuracies = [
@@ -144,8 +149,9 @@ def _rates(study: Study) -> Section:
     ]
     text = (
         "Line and band: mean, smallest and largest over seeds, fresh ones where they are finished, else those of "
-        "tuning. × marks a rate at which some seed failed (a failed run scores what the untrained model does), a ring "
-        "the rate that was selected, a dashed line the largest rate up to which no run failed.",
+        "tuning. × marks a rate at which some run failed, be it while tuning (a failed run scores what the untrained "
+        "model does), a dashed line the largest rate below those. A ring is the rate that was selected: the smallest "
+        "that is, on the tuning seeds, as good as the best without failures, to a quarter of the margin.",
     )
     grids = tuple(Figures(tuple(charts)) for charts in (losses, accuracies) if charts)
     return Section("Learning rates", text if grids else (), grids)

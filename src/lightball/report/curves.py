@@ -100,6 +100,10 @@ def _seeds(batch: BatchState) -> list[int]:
 
 
 def _at_selected(batch: BatchState, momentum: float) -> list[Outcome]:
-    choice = batch.choices.get(momentum)
-    rate = choice.effective_lr if choice else None
-    return [o for run, o in batch.confirmed.items() if run.momentum == momentum and run.effective_lr == rate]
+    """The runs of the rule that have been judged: those of later stages are finished for one rule first."""
+    if batch.result is None:
+        return []
+    arms = (batch.result.sgd, *(pairing.arm for pairing in batch.result.pairings))
+    (arm,) = (arm for arm in arms if arm.momentum == momentum)
+    runs = [o for run, o in batch.confirmed.items() if (run.momentum, run.effective_lr) == (momentum, arm.effective_lr)]
+    return runs[: arm.runs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
@@ -26,13 +27,13 @@ def failures(study: Study) -> Section:
         if len(rows) > _MOST:
             caption += f" The first {_MOST} of {len(rows)} rows; lightball.load(DIR) has every run."
         parts.append(Table(_HEAD, tuple(rows[:_MOST]), caption, numeric=(2,)))
-    stopped = [f"Batch size {b.batch_size} cannot go on: {b.stopped}" for b in study.batches if b.stopped]
+    stopped = [f"Batch size {b.batch_size} cannot go on: {_shortened(b.stopped)}" for b in study.batches if b.stopped]
     if points := [*stopped, *_damage(study.damaged)]:
         parts.append(Listing(tuple(points)))
-    text = () if parts else ("No run failed, and no file is damaged.",)
-    return Section(
-        "What failed, and why", text, tuple(parts), folded=bool(rows and study.result.batches and not points)
-    )
+    count = sum(o.failed for batch in study.batches for _, found in _phases(batch) for o in found.values())
+    title = "What failed, and why" + (f": {count:,} run{'' if count == 1 else 's'}" if count else "")
+    text = () if parts else ("No run failed, and every file of runs that is there is sound.",)
+    return Section(title, text, tuple(parts), folded=bool(rows and study.result.batches and not points))
 
 
 def _phases(batch: BatchState) -> tuple[tuple[str, Mapping[Run, Outcome]], ...]:
@@ -56,10 +57,12 @@ def _why(failed: Sequence[Outcome]) -> str:
     said += [f"{count} crashed: {error}" for error, count in crashed.most_common(2)]
     if len(crashed) > 2:
         said.append(f"{crashed.total() - sum(n for _, n in crashed.most_common(2))} crashed otherwise")
-    steps = [o.failed_at for o in failed if o.failed_at is not None]
-    if steps:
-        said.append(f"{len(steps)} with a loss that was not finite, from step {median(steps):,.0f} (median)")
-    no_better = len(failed) - crashed.total() - len(steps)
+    lost = [o for o in failed if not o.error and not math.isfinite(o.final["train_loss"])]
+    steps = [o.failed_at for o in lost if o.failed_at is not None]
+    if lost:
+        since = f", from step {median(steps):,.0f} (median)" if steps else ""
+        said.append(f"{len(lost)} with a loss that was not finite{since}")
+    no_better = len(failed) - crashed.total() - len(lost)
     if no_better:
         said.append(f"{no_better} ended no better than untrained")
     return "; ".join(said)

@@ -21,7 +21,7 @@ def _of_batch(batch: BatchResult, by_loss: bool) -> Iterator[str]:
         replaced = "; other seeds took their place" if batch.margins else ""
         yield f": on {seeds} every run crashed, the last with: {_reason(batch.last_error)}{replaced}"
     if batch.margins is None:
-        yield ": no rate trained; see the settings"
+        yield ": no rate trained; try others with --lr"
         return
     if batch.margins_changed:
         yield ": other margins were fixed first in this folder; margins chosen after a look at results prove nothing"

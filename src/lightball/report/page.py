@@ -58,6 +58,7 @@ __all__ = [
     "Part",
     "Section",
     "Table",
+    "at_rest",
     "figures_of",
     "html",
 ]
@@ -81,6 +82,12 @@ def html(page: Page) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     return text.lstrip().encode(errors="replace").decode()  # a file's name may hold what is no text
+
+
+def at_rest(document: str) -> str:
+    """What :func:`html` gave, without the reloading."""
+    document = re.sub(r'<meta http-equiv="refresh" content="\d+">\n', "", document, count=1)
+    return re.sub(r" This page loads itself again every \d+ s\.</p>", "</p>", document, count=1)
 
 
 def _specification(figure: Figure) -> str:

@@ -14,7 +14,6 @@ from lightball.studies.settings import Settings
 from lightball.studies.study import BatchState, Study
 
 _NOT_OF_SCRIPTS = {"epochs", "sampling", "drop_last", "weight_decay", "schedule", "compile"}
-_PROGRAMS = {"lightball", "__main__.py"}
 
 
 def settings(study: Study) -> Section:
@@ -32,8 +31,8 @@ def making(study: Study) -> Section:
     first, *more = asked.settings.stages
     pairs = f"{first} to {more[-1]}" if more else str(first)
     facts = [
-        ("started", asked.started),
-        ("computed in", in_words(study.seconds) if study.seconds else "not known: it has not come to an end yet"),
+        ("last started", asked.started),
+        ("computed in", in_words(study.seconds) if study.seconds else "not known"),
         ("device", str(study.basis.get("device", "chosen by the script"))),
         ("hardware", f"{asked.hardware}, {asked.plan.num_workers} worker{'s' if asked.plan.num_workers > 1 else ''}"),
         ("seeds", f"{asked.settings.tuning_seeds} for tuning; {pairs} others for pairs"),
@@ -50,14 +49,24 @@ def command_line(words: Sequence[str]) -> str:
     """What to type to run the command of a process again; "" where that is not known."""
     if not words or words[0] in ("", "-", "-c", "-m"):
         return ""
-    program = Path(words[0]).name
-    start = ["lightball"] if program in _PROGRAMS else ["python", words[0]]
-    return shlex.join([*start, *words[1:]])
+    program = Path(words[0])
+    if program.name == "lightball" or program.parts[-2:] == ("lightball", "__main__.py"):
+        return shlex.join(["lightball", *words[1:]])
+    if program.suffix != ".py" or "site-packages" in program.parts:  # a notebook, or some other tool
+        return ""
+    return shlex.join(["python", *words])
 
 
 def _plan(study: Study) -> Table:
     asked = study.request
-    head = ("batch size", "steps a run", "runs at a time", "planned runs", "tuned on", "confirmed on")
+    head = (
+        "batch size",
+        "steps a run",
+        "runs at a time",
+        "planned",
+        "tuning finished",
+        "confirmation finished",
+    )
     states = {batch.batch_size: batch for batch in study.batches}
     rows = tuple(_planned(batch, states[batch.batch_size]) for batch in asked.plan.batches)
     estimate = asked.plan.seconds

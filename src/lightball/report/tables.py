@@ -54,10 +54,10 @@ def label_of(momentum: float) -> str:
 def rates(study: Study) -> pa.Table:
     """One row for each batch size, rule and effective learning rate.
 
-    A row has the mean, smallest and largest score over the seeds of confirmation, or over those of tuning where no
-    other run is finished (``phase``); failed runs score what the untrained model does, and where all failed, only the
-    mean is given. ``stable`` marks the largest
-    rate of a rule at and below which no run failed.
+    A row has the mean, smallest and largest score over the seeds of confirmation, or over those of tuning until all of
+    the first stage are finished (``phase``); failed runs score what the untrained model does, and where all failed,
+    only the mean is given. ``runs``, ``failed`` and ``crashed`` count both phases. ``stable`` marks the largest rate of
+    a rule at and below which no run failed, where one failed above it.
     """
     rows = [row for batch in study.batches for momentum in rules(study) for row in _rates(batch, momentum)]
     return table(rows, RATES)
@@ -114,24 +114,27 @@ def rule_of(batch: BatchState, momentum: float) -> dict[str, Any]:
 
 def _rates(batch: BatchState, momentum: float) -> list[dict[str, Any]]:
     tuned, confirmed = (_by_rate(found, momentum) for found in (batch.tuned, batch.confirmed))
+    if batch.result is None:  # rules would be shown with other seeds
+        confirmed = {}
     choice = batch.choices.get(momentum)
     rows = []
     for rate in sorted({*tuned, *confirmed}):
         runs = confirmed.get(rate) or tuned[rate]
+        every = [*tuned.get(rate, ()), *confirmed.get(rate, ())]
         row = {
             **rule_of(batch, momentum),
             "effective_lr": rate,
             "phase": "confirmation" if rate in confirmed else "tuning",
-            "runs": len(runs),
-            "failed": sum(o.failed for o in runs),
-            "crashed": sum(o.error is not None for o in runs),
+            "runs": len(every),
+            "failed": sum(o.failed for o in every),
+            "crashed": sum(o.error is not None for o in every),
             "selected": choice is not None and choice.effective_lr == rate,
             "stable": False,
         }
         for measure in JUDGED:
             row |= _summary(measure, runs)
         rows.append(row)
-    first_failure = next((i for i, row in enumerate(rows) if row["failed"]), len(rows))
+    first_failure = next((i for i, row in enumerate(rows) if row["failed"]), 0)
     if first_failure:
         rows[first_failure - 1]["stable"] = True
     return rows

@@ -62,7 +62,11 @@ def study_text(study: Study) -> str:
     result = study.result
     lines = [*_tables(result), verdict_text(result)] if result.batches else []
     if not study.finished:
-        lines += ["", "Unfinished:", *(_wrapped(f"  {line}", indent=4) for line in unfinished(study))]
+        lines += [
+            *([""] if lines else []),
+            "Unfinished:",
+            *(_wrapped(f"  {line}", indent=4) for line in unfinished(study)),
+        ]
     took = f", computed in {in_words(study.seconds)}" if study.seconds else ""
     lines.append(f"{study.num_runs:,} finished runs{took}")
     return "\n".join([*lines, *_crashes(result)])
@@ -112,10 +116,11 @@ def _rows(result: Result, measure: Judged) -> list[str]:
 
 def _row(batch: BatchResult, pairing: Pairing, measure: Judged) -> str:
     sgd, arm = batch.sgd, pairing.arm
+    verdict = pairing.verdict(measure) if measure in pairing.decisions else numbers.UNKNOWN
     return (
         f"{batch.batch_size:>6} {arm.momentum:>6g} {numbers.rate(sgd):>7} {numbers.rate(arm):>7} "
         f"{numbers.score(sgd, measure):>7} {numbers.score(arm, measure):>7} "
-        f"{numbers.difference(pairing.decisions.get(measure), measure):>24} {pairing.verdict(measure)!s:>9}"
+        f"{numbers.difference(pairing.decisions.get(measure), measure):>24} {verdict:>9}"
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from lightball.errors import InputError
 from lightball.report.comparison import comparison_page
 from lightball.report.figures import png, svg
-from lightball.report.page import Page, figures_of, html
+from lightball.report.page import Page, at_rest, figures_of, html
 from lightball.studies.ledger import Observer, Silent
 from lightball.studies.store.disk import write
 from lightball.studies.study import read_study
@@ -47,6 +47,16 @@ def write_page(page: Page, path: Path) -> None:
     """
     _in_folder(path.parent)
     write(path, html(page).encode())
+
+
+def stop_reloading(path: Path) -> None:
+    """Make a page that loads itself again one that does not.
+
+    Raises:
+        OSError: it cannot be read.
+        InputError: it cannot be written.
+    """
+    write(path, at_rest(path.read_text(encoding="utf-8")).encode())
 
 
 def write_figures(page: Page, folder: Path, observer: Observer | None = None) -> list[Path]:

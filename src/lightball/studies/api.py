@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,23 @@ def compare(
             on_plan(job.task, plan, folder)
         with closing(job.start(folder)) as engine:
             ledger = Ledger(plan, basis, engine, store, observer, retry_failed)
-            batches = Comparison(settings, ledger, store).run()
+            try:
+                batches = Comparison(settings, ledger, store).run()
+            finally:
+                if ledger.computed:
+                    _add_seconds(store, time.perf_counter() - start)
         seconds = time.perf_counter() - start
         runs = (ledger.computed, ledger.reused, str(folder), ledger.crashed)
         result = Result(job.task, settings, batches, seconds, *runs)
-        before = (store.read_json("result.json") or {}).get("seconds_computing", 0.0)
-        spent = before + (seconds if result.computed_runs else 0.0)
-        store.save_json("result.json", {**as_json(result), "seconds_computing": spent})
+        store.save_json("result.json", as_json(result))
     return result
+
+
+def _add_seconds(store: Store, seconds: float) -> None:
+    """Note the time of a command that computed runs, however it ended; nobody loses a run for want of it."""
+    with suppress(InputError):
+        before = (store.read_json(request.TIME) or {}).get("seconds", 0.0)
+        store.save_json(request.TIME, {"seconds": before + seconds})
 
 
 def _prepare(task: str | Workload, settings: Settings, device: str, workers: int | None, timeout: float | None) -> Job:

@@ -11,9 +11,11 @@ from typing import Any
 from lightball.errors import InputError, reason_of
 from lightball.studies.plan import BatchPlan, Plan
 from lightball.studies.settings import Settings
-from lightball.studies.store.disk import DamagedError, read_sealed
+from lightball.studies.store.disk import FORMAT, DamagedError, read_sealed
+from lightball.studies.store.reading import newer
 
 NAME = "comparison.json"
+TIME = "time.json"  # seconds of all commands that computed runs in the folder
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def new(task: str, settings: Settings, plan: Plan, about: Mapping[str, Any], com
 
 
 def as_json(request: Request) -> dict[str, Any]:
-    return asdict(request)
+    return {"format": FORMAT, **asdict(request)}
 
 
 def read(folder: Path) -> Request:
@@ -54,9 +56,12 @@ def read(folder: Path) -> Request:
         value = read_sealed(folder / NAME)
         if value is None:
             raise InputError(f"the folder {str(folder)!r} has no {NAME}: {again}")
-        return _from_json(value)
+        newest = value["format"]
+        if newest <= FORMAT:
+            return _from_json(value)
     except (DamagedError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"the file {str(folder / NAME)!r} is damaged ({reason_of(error)}): {again}") from error
+    raise newer(folder, newest)
 
 
 def _from_json(value: Mapping[str, Any]) -> Request:

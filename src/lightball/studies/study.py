@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightball.errors import InputError
 from lightball.studies import request
 from lightball.studies.comparison import Comparison
+from lightball.studies.crashes import stop_if_all_crash
 from lightball.studies.engines.job import Finished
 from lightball.studies.ledger import Ledger, Silent
 from lightball.studies.request import Request
@@ -43,8 +44,8 @@ class BatchState:
 class Study:
     """What the folder of a comparison holds.
 
-    ``basis`` determines the outcome of a run. ``seconds`` is the time of all commands that computed runs and came to
-    their end, None if none has.
+    ``basis`` determines the outcome of a run. ``seconds`` is the time of all commands that computed runs in the folder,
+    None if it is not known (one that was killed told none).
     """
 
     folder: Path
@@ -77,8 +78,12 @@ class Study:
         return Result(asked.task, asked.settings, judged, seconds, 0, self.num_runs, str(self.folder), crashed)
 
 
-def read_study(folder: str | Path) -> Study:
-    """The last comparison of a folder, from what is finished there; nothing in the folder is changed.
+def read_study(folder: str | Path, asked: Request | None = None) -> Study:
+    """The last comparison of a folder, from what is finished there; no run is changed.
+
+    Args:
+        folder: of a study.
+        asked: another comparison that was asked for in the folder; default the last one.
 
     The flow of the comparison is followed through the finished chunks up to the first that is missing, at each batch
     size, so that what is said is what :func:`lightball.compare` says, or would say if it stopped there.
@@ -89,11 +94,15 @@ def read_study(folder: str | Path) -> Study:
     """
     folder = Path(folder)
     stored = Stored(folder)
-    asked = request.read(folder)
+    asked = asked or request.read(folder)
     if not stored.num_runs:
         damage = f"; {len(stored.damaged)} damaged files are not believed" if stored.damaged else ""
         raise InputError(f"the folder {str(folder)!r} holds no finished run yet{damage}: run the command of the study")
     batches = tuple(_follow(asked, stored, b) for b in asked.settings.batch_sizes)
+    try:
+        stop_if_all_crash(o for b in batches for o in (*b.tuned.values(), *b.confirmed.values()))
+    except InputError as error:
+        batches = tuple(replace(b, stopped=str(error)) for b in batches)
     return Study(folder, asked, stored.study, batches, stored.damaged, _seconds(folder))
 
 
@@ -134,8 +143,8 @@ def _follow(asked: Request, stored: Stored, batch_size: int) -> BatchState:
 
 def _seconds(folder: Path) -> float | None:
     try:
-        there = read_sealed(folder / "result.json") or {}
+        there = read_sealed(folder / request.TIME) or {}
     except DamagedError:
         return None
-    seconds = there.get("seconds_computing")
+    seconds = there.get("seconds")
     return float(seconds) if isinstance(seconds, int | float) else None

@@ -14,7 +14,7 @@ RULE_COLOURS = {"SGD": "#0072B2", "SGDM": "#D55E00"}  # Okabe–Ito blue and ver
 NEUTRAL = "#808080"  # shows on white and on black
 INK = "#404040"  # text; the page recolours it by Vega's classes
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3])
-SHAPES = ("triangle-up", "square", "diamond", "triangle-down", "triangle-right", "triangle-left")
+SHAPES = ("triangle-up", "square", "diamond", "triangle-down", "triangle-right")  # not as many as dashes: more pairs
 FONTS = "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, 'DejaVu Sans', sans-serif"
 # Symbols of a legend: lines with their dashes, or filled shapes, of which the dashes must not fray the outline.
 LEGEND_OF_LINES = {"symbolType": "stroke", "symbolSize": 200, "symbolStrokeWidth": 2}
@@ -66,13 +66,15 @@ def look_of(rows: Iterable[Row], *, lines: bool = False) -> RuleLook:
     """
     known = sorted({(row["momentum"] or 0.0, row["rule"] != "SGD", row["rule"], row["label"]) for row in rows})
     momenta = sorted({momentum for momentum, is_sgdm, *_ in known if is_sgdm})
-    ranks = [momenta.index(momentum) % len(DASHES) if momentum in momenta else 0 for momentum, *_ in known]
+    ranks = [momenta.index(momentum) if momentum in momenta else 0 for momentum, *_ in known]
     rules = tuple(rule for _, _, rule, _ in known)
     return RuleLook(
         labels=tuple(label for *_, label in known),
         rules=rules,
-        dashes=tuple(DASHES[rank] for rank in ranks),
-        shapes=tuple("circle" if rule == "SGD" else SHAPES[rank] for rule, rank in zip(rules, ranks, strict=True)),
+        dashes=tuple(DASHES[rank % len(DASHES)] for rank in ranks),
+        shapes=tuple(
+            "circle" if rule == "SGD" else SHAPES[rank % len(SHAPES)] for rule, rank in zip(rules, ranks, strict=True)
+        ),
         lines=lines,
     )
 
