@@ -60,7 +60,8 @@ def read(folder: Path) -> Request:
         if newest <= FORMAT:
             return _from_json(value)
     except (DamagedError, LookupError, TypeError, ValueError) as error:
-        raise InputError(f"the file {str(folder / NAME)!r} is damaged ({reason_of(error)}): {again}") from error
+        reason = f"it has no {error}" if isinstance(error, KeyError) else reason_of(error)
+        raise InputError(f"the file {str(folder / NAME)!r} is damaged ({reason}): {again}") from error
     raise newer(folder, newest)
 
 
