@@ -34,7 +34,7 @@ from lightball.studies.store import survey
 
 STUDY = shlex.split(
     "compare digits --batch-sizes 16,64 --epochs 6 --stages 6 --tuning-seeds 2 --lr 0.2,0.4 --max-extensions 1 "
-    "--compile off --workers 2 --json"
+    "--compile off --workers 2 --json --no-report"
 )
 
 
@@ -158,7 +158,7 @@ def finish(study: subprocess.Popen[str], folder: Path) -> tuple[dict[str, Any], 
     if study.returncode:
         raise SystemExit(f"the study ended with exit code {study.returncode}: {err}")
     result = json.loads(out)
-    for name in ("seconds", "folder", "runs"):  # of which a study that was resumed has others
+    for name in ("seconds", "folder", "runs", "report"):  # of which a study that was resumed has others
         del result[name]
     return result, lightball.load(folder).replace_schema_metadata(None)
 

@@ -88,7 +88,7 @@ def test_crashes_on_a_tenth_of_the_seeds(command: str, capsys: pytest.CaptureFix
     printed = compare(f"{command} --crash seed", capsys)
     said = f"batch 32: on {len(lost)} seed{'s' if len(lost) > 1 else ''} every run crashed, the last with: exit code 1:"
     assert said in " ".join(printed.split())
-    assert printed.splitlines()[-1] == f"{batch['lost_seeds'] * 4} of them crashed: lightball runs runs"
+    assert printed.splitlines()[-2] == f"{batch['lost_seeds'] * 4} of them crashed: lightball runs runs"
 
 
 def test_crashes_of_one_rule_only(command: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +116,7 @@ def test_a_measure_that_no_run_reports(command: str, capsys: pytest.CaptureFixtu
     printed = compare(command, capsys)
     assert "Test accuracy: not reported." in printed
     assert "Test accuracy, at the rates" not in printed
-    assert "Training loss: momentum has no value up to batch size 32." in printed
+    assert "Training loss: momentum has no value at batch size 32." in printed
 
 
 def test_an_accuracy_in_percent_is_told(command: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,7 @@ def result_of(study: Study) -> dict[str, Any]:
 
 
 def found(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in result.items() if name not in ("seconds", "folder", "runs")}
+    return {name: value for name, value in result.items() if name not in ("seconds", "folder", "runs", "report")}
 
 
 @pytest.fixture(scope="module")

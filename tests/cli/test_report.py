@@ -125,6 +125,16 @@ class TestFiles:
         assert write_report(folder) == folder / "report.html"
         assert write_report(str(folder), out=tmp_path / "mine.html").read_bytes().startswith(b"<!doctype html>")
 
+    def test_compare_writes_it_unless_told_not_to(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        tiny = "compare digits --batch-sizes 256 --lr 0.4 --epochs 1 --stages 6 --tuning-seeds 1 --max-extensions 0"
+        command = [*tiny.split(), "--compile", "off", "--workers", "1", "--json", "--out", str(tmp_path)]
+        assert main([*command, "--no-report"]) == 0
+        assert json.loads(capsys.readouterr().out)["report"] is None
+        assert not (tmp_path / "report.html").exists()
+        assert main(command) == 0
+        assert json.loads(capsys.readouterr().out)["report"] == str(tmp_path / "report.html")
+        assert (tmp_path / "report.html").exists()
+
     def test_runs_are_only_read(self, finished: tuple[Path, Result]) -> None:
         folder, _ = finished
         before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

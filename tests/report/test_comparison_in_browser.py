@@ -149,7 +149,7 @@ def losses_below_zero(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "answer", "figures"),
     [
-        (half, "So far, on made-up", 4 + 2),
+        (half, "So far, on made-up", 4),
         (all_failed, "On made-up, there is no verdict: no learning rate trained at any batch size.", 4),
         (one_batch_size, "On made-up, momentum had no value at batch size 64.", 2 + 3 + 2 + 1),
         (many, "On made-up, momentum ", 2 + 3 + 24 + 12),

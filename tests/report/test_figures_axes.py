@@ -116,6 +116,7 @@ def test_numbers_as_powers_of_ten(value: float, text: str) -> None:
 def test_long_labels_are_all_powers_of_ten() -> None:
     assert labels_of([0.001, 10.0, 10_000.0]) == ["0.001", "10", "10,000"]
     assert labels_of([1e-9, 1e-6, 1.0]) == ["10⁻⁹", "10⁻⁶", "1"]
+    assert labels_of([-1.0, 100.0, 100_000.0]) == ["−1", "10²", "10⁵"]
 
 
 def test_a_log_scale_of_vega_does_not_get_what_it_would_warn_of() -> None:

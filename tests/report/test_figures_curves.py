@@ -111,8 +111,7 @@ def test_without_pairs_there_is_no_box() -> None:
 def test_few_epochs_show_their_points_and_whole_ticks() -> None:
     chart = training_curves(curves(epochs=1), pairs(0))
     assert layer(chart, "points")["mark"]["opacity"] == 1
-    assert {"0", "1"} <= set(texts(chart, "axis-label"))
-    assert "0.5" not in texts(chart, "axis-label")
+    assert layer(chart, "means")["encoding"]["x"]["axis"]["values"] == [0, 1]
     assert layer(training_curves(curves(epochs=24), pairs(0)), "points")["mark"]["opacity"] == 0
 
 

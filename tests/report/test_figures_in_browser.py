@@ -83,6 +83,7 @@ def test_ticking_the_box_shows_pairs_and_pointing_at_one_shows_both_of_it(visit:
     tab.mouse.move(*tab.evaluate(POINT_ON_A_LINE))
     for line, width in enumerate("131131"):
         expect(lines.nth(line)).to_have_attribute("stroke-width", width)
+    expect(lines.nth(0)).to_have_attribute("stroke-opacity", "0.12")  # the others stand back
     tab.mouse.move(1, 1)
     for line in range(6):
         expect(lines.nth(line)).to_have_attribute("stroke-width", "1")

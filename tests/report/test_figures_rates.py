@@ -32,7 +32,7 @@ def test_marks_lie_on_their_means_and_crosses_are_not_points() -> None:
 
 def test_the_rules_of_two_rules_at_one_rate_take_turns() -> None:
     chart = loss_by_rate(two_rules())
-    first, second = (marks(chart, f"largest_without_failures_{turn}")[0] for turn in (0, 1))
+    (first,), (second,) = (marks(chart, f"largest_without_failures_{turn}") for turn in (0, 1))
     assert place(first)[0] == place(second)[0]
     assert (first.get("stroke"), second.get("stroke")) == (BLUE, VERMILION)
     dash = {mark.get("stroke-dasharray") for mark in (first, second)}
@@ -74,6 +74,7 @@ def test_a_table_without_any_value_still_draws() -> None:
         assert len(marks(chart, "failures_without_value")) == 4
         assert "effective learning rate η" in texts(chart, "axis-title")
     assert texts(accuracy_by_rate(table), "axis-title")[-1] == "test accuracy (%)"
+    assert {"0", "100"} <= set(texts(accuracy_by_rate(table), "axis-label"))
 
 
 def test_an_empty_table_still_draws() -> None:
