@@ -94,10 +94,14 @@ def _counted(result: Result, measure: Judged) -> str:
     verdicts = Counter(_verdict(pairing, measure) for batch in result.batches for pairing in batch.pairings)
     clauses = [f"{_PAST[verdict]} in {verdicts[verdict]}" for verdict in _PAST if verdicts[verdict]]
     undecided, without = verdicts[Verdict.UNDECIDED], verdicts[None]
-    if not clauses and not without:
-        return f"the value of momentum is undecided in all {undecided} comparisons"
-    text = f"momentum {_listed(clauses or ['was not judged'])} of {verdicts.total()} comparisons"
-    return text + (f"; {undecided} are undecided" if undecided else "") + (f"; {without} have none" if without else "")
+    total = verdicts.total()
+    if clauses:
+        text = f"momentum {_listed(clauses)} of {total} comparisons"
+        text += f"; {undecided} are undecided" if undecided else ""
+    else:
+        share = f"{undecided} of {total}" if without else f"all {total}"
+        text = f"the value of momentum is undecided in {share} comparisons"
+    return text + (f"; {without} have no verdict" if without else "")
 
 
 def _facts(result: Result, measure: Judged) -> list[Fact]:
