@@ -20,7 +20,7 @@ from lightball.rules import Hyperparameters, State, kernel
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from lightball.oracles.protocol import Oracle, Tensors
+    from lightball.oracles.protocol import NoisyGradients, Tensors
 
 States = dict[str, State]
 """The kernel's state of every named parameter."""
@@ -43,7 +43,7 @@ class Stepper:
     Share one stepper between ensembles of the same oracle.
     """
 
-    def __init__(self, oracle: Oracle, compile_width: int | None = None) -> None:
+    def __init__(self, oracle: NoisyGradients, compile_width: int | None = None) -> None:
         self.oracle = oracle
         self.compile_width = compile_width
         self._programs: dict[Any, Callable[..., Sequence[Tensor]]] = {}
@@ -59,7 +59,7 @@ class Stepper:
         return self._programs[key](*leaves(x, states, sample, hyper))[0]
 
 
-def trace(oracle: Oracle, x: Tensors, states: States, sample: Tensor, hyper: Hyperparameters) -> fx.GraphModule:
+def trace(oracle: NoisyGradients, x: Tensors, states: States, sample: Tensor, hyper: Hyperparameters) -> fx.GraphModule:
     """The graph of one step at these shapes: (sample, *x, *states, *tensor hyperparameters) → (losses,).
 
     It writes into ``x`` and ``states``; hyperparameters that are numbers are constants of it. Nothing that is passed
