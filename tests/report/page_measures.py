@@ -53,6 +53,20 @@ OUTSIDE_THEIR_PLACE = """() => {
   return found;
 }"""
 
+ODD_TEXTS = """() => [...document.querySelectorAll(".chart svg")].flatMap((svg) => {
+  const frame = svg.getBoundingClientRect();
+  const found = [...svg.querySelectorAll("text")]
+    .filter((text) => text.textContent.trim() && text.getAttribute("opacity") !== "0")
+    .map((text) => [text.textContent, text.getBoundingClientRect()]);
+  const cut = found.filter(([, box]) => box.left < frame.left - 1 || box.right > frame.right + 1
+    || box.top < frame.top - 1 || box.bottom > frame.bottom + 1).map(([text]) => `cut: ${text}`);
+  const covered = found.flatMap(([text, a], i) => found.slice(i + 1)
+    .filter(([, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+      && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3)
+    .map(([other]) => `${text} on ${other}`));
+  return [...cut, ...covered];
+})"""
+
 
 def states(visit: Visit) -> list[str]:
     """What became of each figure, in order: "true" where it is drawn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from figure_samples import curves, difference, differences, pairs, rate, rates, speeds
+from page_measures import ODD_TEXTS
 from page_samples import OpenPage
 from playwright.sync_api import expect
 
@@ -18,19 +19,6 @@ from lightball.report.figures import (
 from lightball.report.page import Figure, Page, Section
 
 SIZES, MOMENTA = [2**k for k in range(3, 15)], (0.5, 0.9, 0.99)
-ODD_TEXTS = """() => [...document.querySelectorAll(".chart svg")].flatMap((svg) => {
-  const frame = svg.getBoundingClientRect();
-  const found = [...svg.querySelectorAll("text")]
-    .filter((text) => text.textContent.trim() && text.getAttribute("opacity") !== "0")
-    .map((text) => [text.textContent, text.getBoundingClientRect()]);
-  const cut = found.filter(([, box]) => box.left < frame.left - 1 || box.right > frame.right + 1
-    || box.top < frame.top - 1 || box.bottom > frame.bottom + 1).map(([text]) => `cut: ${text}`);
-  const covered = found.flatMap(([text, a], i) => found.slice(i + 1)
-    .filter(([, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
-      && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3)
-    .map(([other]) => `${text} on ${other}`));
-  return [...cut, ...covered];
-})"""
 LINES = '[...document.querySelectorAll(".singles_marks path")]'
 POINT_ON_A_LINE = f"""() => {{
   const path = {LINES}.at(1);

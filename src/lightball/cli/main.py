@@ -14,6 +14,7 @@ from lightball.cli.convert import convert
 from lightball.cli.interrupts import INTERRUPTED, TERMINATED, exit_code, sigterm_interrupts
 from lightball.cli.report import report
 from lightball.cli.runs import runs
+from lightball.cli.theory.group import theory
 from lightball.errors import InputError
 from lightball.version import __version__
 
@@ -31,6 +32,7 @@ def lightball() -> None:
       lightball convert --lr 0.1 --momentum 0.9 --from torch --to sgd
       lightball report lightball-runs/digits-315fddac
       lightball runs lightball-runs/digits-315fddac
+      lightball theory weak
     """
 
 
@@ -38,6 +40,7 @@ lightball.add_command(compare)
 lightball.add_command(convert)
 lightball.add_command(report)
 lightball.add_command(runs)
+lightball.add_command(theory)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,1 @@
+"""``lightball theory``: what the paper proves, measured in seconds."""
