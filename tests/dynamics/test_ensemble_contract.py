@@ -86,9 +86,9 @@ def test_compiled_is_torch_sgd(task, sampling, make_oracle, plain_loop) -> None:
 
 @needs_compiler
 def test_one_compiled_stepper_takes_rates_of_both_dtypes() -> None:
-    from lightball.oracles import GaussianQuadratic
+    from lightball.oracles import Quadratic, Seeded
 
-    oracle = GaussianQuadratic(torch.ones(2), 0.1, torch.ones(2))
+    oracle = Seeded(Quadratic(1.0, 0.01, torch.ones(2)))
     stepper = Stepper(oracle, compile_width=2)
     ends = []
     for dtype in (torch.float32, torch.float64):

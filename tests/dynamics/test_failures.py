@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightball.dynamics import Ensemble, Stepper
 from lightball.errors import InputError
-from lightball.oracles import GaussianQuadratic, MinibatchOracle, Sampling
+from lightball.oracles import MinibatchOracle, Quadratic, Sampling, Seeded
 from lightball.rules import canonical
 
 DECAY = 1.0  # weights grow by |1 − lr| at each step: divergence at a known pace
@@ -29,7 +29,7 @@ def ensemble_of(oracle: MinibatchOracle, members: Sequence[int], stepper: Steppe
 class Spy:
     """A stepper that notes how many replicas each call moves."""
 
-    def __init__(self, oracle: MinibatchOracle | GaussianQuadratic) -> None:
+    def __init__(self, oracle: MinibatchOracle | Seeded) -> None:
         self.oracle = oracle
         self.stepper = Stepper(oracle)
         self.widths: list[int] = []
@@ -90,7 +90,7 @@ def test_fewer_than_half_stay_among_the_others(make_oracle) -> None:  # type: ig
 
 
 def test_nothing_is_computed_when_all_have_failed() -> None:
-    oracle = GaussianQuadratic(torch.ones(2), 0.1, torch.ones(2), steps_per_epoch=10)
+    oracle = Seeded(Quadratic(1.0, 0.01, torch.ones(2)), steps_per_epoch=10)
     spy = Spy(oracle)
     ensemble = Ensemble(oracle, [0, 1], canonical(torch.tensor([1e4, 1e5]), 0.0), stepper=spy)  # type: ignore[arg-type]
     ensemble.advance(1000)
@@ -105,7 +105,7 @@ def test_nothing_is_computed_when_all_have_failed() -> None:
 
 
 def test_a_measurement_has_a_row_for_every_replica_in_order() -> None:
-    oracle = GaussianQuadratic(torch.ones(2), 0.1, torch.ones(2), steps_per_epoch=10)
+    oracle = Seeded(Quadratic(1.0, 0.01, torch.ones(2)), steps_per_epoch=10)
     ensemble = Ensemble(oracle, [0, 1, 2], canonical(torch.tensor([1e5, 0.1, 1e5]), 0.0))
     ensemble.advance(20)
     positions = ensemble.measure(lambda x: x["x"])
@@ -116,7 +116,7 @@ def test_a_measurement_has_a_row_for_every_replica_in_order() -> None:
 
 
 def test_a_stepper_of_another_oracle_is_refused() -> None:
-    one = GaussianQuadratic(torch.ones(2), 0.1, torch.ones(2))
-    other = GaussianQuadratic(2 * torch.ones(2), 0.1, torch.ones(2))
+    one = Seeded(Quadratic(1.0, 0.01, torch.ones(2)))
+    other = Seeded(Quadratic(2.0, 0.01, torch.ones(2)))
     with pytest.raises(InputError, match="the stepper belongs to another oracle"):
         Ensemble(one, [0], canonical(0.1), stepper=Stepper(other))

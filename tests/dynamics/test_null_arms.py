@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lightball.dynamics import Ensemble
-from lightball.oracles import GaussianQuadratic
+from lightball.oracles import Quadratic, Seeded
 from lightball.rules import canonical
 from lightball.stats import Stages, Verdict, decide
 
@@ -30,7 +30,7 @@ CLAIMS = (Verdict.HELPS, Verdict.HURTS)
 @pytest.fixture(scope="module")
 def losses() -> np.ndarray:
     """Final losses, shape (arm, study, pair); the third arm has a larger learning rate."""
-    oracle = GaussianQuadratic(torch.tensor([0.5, 2.0, 1.0]), 1.0, torch.ones(3), steps_per_epoch=NUM_STEPS)
+    oracle = Seeded(Quadratic(torch.tensor([0.5, 2.0, 1.0]), 1.0, torch.ones(3)), steps_per_epoch=NUM_STEPS)
     runs = STUDIES * PAIRS
     lr = torch.tensor([LR, LR, 3 * LR]).repeat_interleave(runs)
     ensemble = Ensemble(oracle, range(3 * runs), canonical(lr, 0.0))

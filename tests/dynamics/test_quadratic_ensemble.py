@@ -8,12 +8,13 @@ import torch
 from scipy import stats
 
 from lightball.dynamics import Ensemble
-from lightball.oracles import GaussianQuadratic
+from lightball.oracles import Quadratic, Seeded
 from lightball.rules import Hyperparameters, canonical, schedules, transition
 
 CURVATURE = torch.tensor([0.5, 3.0], dtype=torch.float64)
 NOISE = 0.7
-ORACLE = GaussianQuadratic(CURVATURE, NOISE, torch.tensor([1.0, -2.0], dtype=torch.float64), steps_per_epoch=7)
+START = torch.tensor([1.0, -2.0], dtype=torch.float64)
+ORACLE = Seeded(Quadratic(CURVATURE, NOISE**2, START), steps_per_epoch=7)
 
 
 def column(value: float | bool | torch.Tensor, num_replicas: int) -> np.ndarray:
@@ -26,7 +27,7 @@ def literal(seeds: list[int], hyper: Hyperparameters, num_steps: int) -> np.ndar
     lr, momentum, dampening, decay, nesterov = (column(v, n) for v in vars(hyper).values())
     dampening = np.where(momentum == 0, 0, dampening)
     h, draw, schedule = CURVATURE.numpy(), ORACLE.stream(seeds), schedules.cosine(40)
-    x, buffer = np.tile(ORACLE.start.numpy(), (n, 1)), np.zeros((n, 2))
+    x, buffer = np.tile(START.numpy(), (n, 1)), np.zeros((n, 2))
     for k in range(num_steps):
         gradient = h * x + NOISE * draw(k).numpy() + decay * x
         buffer = momentum * buffer + (1 - dampening) * gradient
@@ -74,7 +75,7 @@ def ends() -> np.ndarray:
 def exact(lr: float, momentum: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of x after NUM_STEPS, for each coordinate."""
     linear = transition(canonical(lr, momentum), CURVATURE)
-    mean = torch.stack((ORACLE.start, torch.zeros(2, dtype=torch.float64)), dim=-1)
+    mean = torch.stack((START, torch.zeros(2, dtype=torch.float64)), dim=-1)
     covariance = torch.zeros(2, 2, 2, dtype=torch.float64)
     kick = NOISE**2 * linear.noise[:, :, None] * linear.noise[:, None, :]
     for _ in range(NUM_STEPS):

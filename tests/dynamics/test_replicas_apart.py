@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lightball.dynamics import Ensemble, Stepper
 from lightball.errors import InputError
-from lightball.oracles import GaussianQuadratic, MinibatchOracle, Sampling
+from lightball.oracles import MinibatchOracle, Quadratic, Sampling, Seeded
 from lightball.rules import Hyperparameters, canonical
 
 TASKS = ["digits", "digits-conv"]
@@ -62,7 +62,7 @@ def test_a_pair_starts_alike_and_sees_the_same_data(make_oracle) -> None:  # typ
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6))
 def test_pieces_add_up_to_the_whole(pieces: list[int]) -> None:
-    oracle = GaussianQuadratic(torch.tensor([1.0, 2.0]), 0.5, torch.ones(2), steps_per_epoch=5)
+    oracle = Seeded(Quadratic(torch.tensor([1.0, 2.0]), 0.25, torch.ones(2)), steps_per_epoch=5)
     hyper = canonical(0.1, torch.tensor([0.0, 0.9]))
     stepper = Stepper(oracle)
     whole, parts = (Ensemble(oracle, [3, 3], hyper, stepper=stepper) for _ in range(2))
@@ -74,7 +74,7 @@ def test_pieces_add_up_to_the_whole(pieces: list[int]) -> None:
 
 
 def test_hyperparameters_of_another_length_are_refused() -> None:
-    oracle = GaussianQuadratic(torch.ones(2), 0.5, torch.ones(2))
+    oracle = Seeded(Quadratic(1.0, 0.25, torch.ones(2)))
     with pytest.raises(InputError) as error:
         Ensemble(oracle, [0, 1, 2], canonical(torch.full((2,), 0.1)))
     assert str(error.value) == (

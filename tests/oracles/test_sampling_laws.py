@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lightball.errors import InputError
-from lightball.oracles import GaussianQuadratic, MinibatchStream, Sampling
+from lightball.oracles import MinibatchStream, Quadratic, Sampling, Seeded
 
 CPU = torch.device("cpu")
 
@@ -109,7 +109,7 @@ def test_an_unknown_kind_is_refused() -> None:
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6))
 def test_gaussian_draws_jump_too(steps: list[int]) -> None:
-    oracle = GaussianQuadratic(torch.ones(2), 1.0, torch.ones(2), steps_per_epoch=7)
+    oracle = Seeded(Quadratic(1.0, 1.0, torch.ones(2)), steps_per_epoch=7)
     jumping, walking = oracle.stream([4, 4, 5]), oracle.stream([4, 4, 5])
     walked = [walking(k) for k in range(max(steps) + 1)]
     for step in steps:
@@ -119,7 +119,7 @@ def test_gaussian_draws_jump_too(steps: list[int]) -> None:
 
 
 def test_gaussian_noise_is_standard_normal() -> None:
-    oracle = GaussianQuadratic(torch.ones(3), 1.0, torch.ones(3), steps_per_epoch=10)
+    oracle = Seeded(Quadratic(1.0, 1.0, torch.ones(3)), steps_per_epoch=10)
     stream = oracle.stream(range(500))
     draws = torch.stack([stream(k) for k in range(20)]).flatten().numpy()
     # A right stream fails at a fresh seed with probability 1e-4.
@@ -127,7 +127,7 @@ def test_gaussian_noise_is_standard_normal() -> None:
 
 
 def test_the_quadratic_and_its_gradient() -> None:
-    oracle = GaussianQuadratic(torch.tensor([1.0, 4.0]), 0.5, torch.tensor([2.0, -1.0]))
+    oracle = Seeded(Quadratic(torch.tensor([1.0, 4.0]), 0.25, torch.tensor([2.0, -1.0])))
     x = {"x": oracle.init([0, 1])["x"].requires_grad_()}
     sample = torch.tensor([[0.0, 0.0], [1.0, -2.0]])
     losses, gradients = oracle.noisy_gradient(x, sample)

@@ -55,12 +55,19 @@ class Stepper:
         if key not in self._programs:
             graph = trace(self.oracle, x, states, sample, hyper)
             compiles = sample.shape[0] == self.compile_width
-            self._programs[key] = _compiled(graph, leaves(x, states, sample, hyper)) if compiles else graph
+            self._programs[key] = compiled(graph, leaves(x, states, sample, hyper)) if compiles else graph
         return self._programs[key](*leaves(x, states, sample, hyper))[0]
 
 
-def trace(oracle: NoisyGradients, x: Tensors, states: States, sample: Tensor, hyper: Hyperparameters) -> fx.GraphModule:
-    """The graph of one step at these shapes: (sample, *x, *states, *tensor hyperparameters) → (losses,).
+def trace(
+    oracle: NoisyGradients,
+    x: Tensors,
+    states: States,
+    sample: Tensor,
+    hyper: Hyperparameters,
+    with_losses: bool = True,
+) -> fx.GraphModule:
+    """The graph of one step at these shapes: (sample, *x, *states, *tensor hyperparameters) → (losses,), or () without.
 
     It writes into ``x`` and ``states``; hyperparameters that are numbers are constants of it. Nothing that is passed
     here is changed.
@@ -68,7 +75,7 @@ def trace(oracle: NoisyGradients, x: Tensors, states: States, sample: Tensor, hy
     names = _tensor_names(hyper)
     structure = tree_structure((sample, x, states, _tensors(hyper)))
 
-    def step(*inputs: Tensor) -> tuple[Tensor]:
+    def step(*inputs: Tensor) -> tuple[Tensor, ...]:
         sample, x, states, values = tree_unflatten(inputs, structure)
         at = Hyperparameters(**{**vars(hyper), **dict(zip(names, values, strict=True))})
         losses, gradients = oracle.noisy_gradient(x, sample)
@@ -77,7 +84,7 @@ def trace(oracle: NoisyGradients, x: Tensors, states: States, sample: Tensor, hy
             x[name].copy_(moved)
             for key, value in state.items():
                 states[name][key].copy_(value)
-        return (losses,)
+        return (losses,) if with_losses else ()
 
     # Tracing runs the step once: on copies.
     copies = [leaf.clone() for leaf in leaves(x, states, sample, hyper)]
@@ -90,7 +97,7 @@ def leaves(x: Tensors, states: States, sample: Tensor, hyper: Hyperparameters) -
     return [sample, *x.values(), *buffers, *_tensors(hyper)]
 
 
-def _compiled(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+def compiled(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
     """The graph through inductor, without the front end of ``torch.compile``: there is nothing left to capture, and
     the guards that it checks at every call cost as much as a fifth of a small step."""
     import torch._inductor

@@ -15,7 +15,7 @@ from lightball.oracles.sampling import MinibatchStream, Sampling
 from lightball.oracles.seeds import seed_of
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Shaped
+    from jaxtyping import Float, Int, Shaped
 
 # Examples × replicas in one forward pass of an evaluation: large enough to hide the overhead of a call, small enough
 # that activations stay in the cache (CPU) and far from filling memory.
@@ -86,6 +86,25 @@ class MinibatchOracle:
 
     def stream(self, seeds: Sequence[int]) -> Stream:
         return MinibatchStream(self.sampling, seeds, self.device)
+
+    def start(self, num_replicas: int) -> Tensors:
+        """Every replica at the weights of seed 0: a population starts at one point, as in the theory."""
+        first = stack_parameters([self.model], self.device)
+        return {name: p.expand(num_replicas, *p.shape[1:]).clone() for name, p in first.items()}
+
+    def draw(self, num_replicas: int, generator: torch.Generator) -> Int[Tensor, "replica batch"]:
+        """Examples drawn with replacement, on the generator's device.
+
+        Raises:
+            InputError: the sampling is without replacement, where a step depends on those before it.
+        """
+        if self.sampling.kind != "iid":
+            raise InputError(
+                f"sampling is {self.sampling.kind!r}, whose batches depend on those before them; populations of "
+                "nameless replicas require 'iid': use Sampling(..., kind='iid')"
+            )
+        shape = (num_replicas, self.sampling.batch_size)
+        return torch.randint(self.sampling.num_examples, shape, generator=generator, device=generator.device)
 
     def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
         with torch.enable_grad():

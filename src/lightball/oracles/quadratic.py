@@ -1,59 +1,72 @@
-"""The quadratic with Gaussian noise: every quantity of the theory has a closed form here."""
+"""The quadratic with noise of constant covariance: every quantity of the theory has a closed form here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lightball.oracles.protocol import Stream, Tensors
-from lightball.oracles.seeds import generator
+from lightball.oracles.checks import covariance_root, repeated, starting_point, vector_or_symmetric
+from lightball.oracles.noise import Noise, check_noise, draw_noise
+from lightball.oracles.protocol import Tensors
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-@dataclass(frozen=True)
-class GaussianQuadratic:
-    """L(x) = ½ Σᵢ hᵢ xᵢ², g = h x + σ v with v ~ N(0, I), drawn in blocks of ``steps_per_epoch`` steps.
+class Quadratic:
+    """L(x) = ½ xᵀ H x, g = H x + Σ^{1/2} v with independent entries of v, E v = 0, Cov v = I.
 
-    ``curvature`` is ``Float[Tensor, "dim"]``; all replicas start at ``start``.
+    Args:
+        curvature: H: a number or a spectrum, ``Float["dim"]``, for a diagonal H, or a symmetric ``Float["dim dim"]``.
+        covariance: Σ, σ² included: a number, a diagonal or a positive semi-definite matrix, likewise.
+        x0: where all replicas start, ``Float["dim"]``; its dtype and device are those of the oracle.
+        noise: the shape of the entries of v.
+        df: degrees of freedom of Student t noise.
+
+    Attributes:
+        curvature, covariance: tensors, ``(dim,)`` if diagonal, else ``(dim, dim)``.
+
+    Raises:
+        InputError: shapes that do not fit, an H or Σ that is not symmetric, a Σ with a negative eigenvalue, df ≤ 2.
     """
 
-    curvature: Float[Tensor, "dim"]
-    noise: float
-    start: Float[Tensor, "dim"]
-    steps_per_epoch: int = 100
+    def __init__(
+        self,
+        curvature: Tensor | float,
+        covariance: Tensor | float,
+        x0: Float[Tensor, "dim"],
+        noise: Noise = "gaussian",
+        df: float = 5.0,
+    ) -> None:
+        check_noise(noise, df)
+        self.x0 = starting_point(x0)
+        self.curvature = vector_or_symmetric("curvature", curvature, self.x0)
+        self.covariance = vector_or_symmetric("covariance", covariance, self.x0)
+        self.noise = noise
+        self.df = df
+        self._root = covariance_root(self.covariance)
 
-    def init(self, seeds: Sequence[int]) -> Tensors:
-        return {"x": self.start.expand(len(seeds), -1).clone()}
+    def start(self, num_replicas: int) -> Tensors:
+        return repeated(self.x0, num_replicas)
 
-    def stream(self, seeds: Sequence[int]) -> Stream:
-        shape = (self.steps_per_epoch, *self.curvature.shape)
-        blocks: dict[int, Tensor] = {}
-
-        def sample(step: int) -> Float[Tensor, "replica dim"]:
-            block, position = divmod(step, self.steps_per_epoch)
-            if block not in blocks:
-                blocks.clear()
-                draws = [
-                    torch.randn(
-                        shape,
-                        generator=generator(use="noise", seed=seed, block=block),
-                        dtype=self.start.dtype,
-                    )
-                    for seed in seeds
-                ]
-                blocks[block] = torch.stack(draws, dim=1).to(self.start.device)
-            return blocks[block][position]
-
-        return sample
+    def draw(self, num_replicas: int, generator: torch.Generator) -> Float[Tensor, "replica dim"]:
+        return draw_noise(self.noise, (num_replicas, len(self.x0)), generator, self.x0.dtype, self.df)
 
     def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
-        return self.loss(x), {"x": self.curvature * x["x"] + self.noise * sample}
+        gradient = _applied(self.curvature, x["x"])
+        noise = _applied(self._root, sample)
+        return 0.5 * (x["x"] * gradient).sum(dim=-1), {"x": gradient + noise}
 
     def loss(self, x: Tensors) -> Float[Tensor, "replica"]:
-        return 0.5 * (self.curvature * x["x"] ** 2).sum(dim=-1)
+        return 0.5 * (x["x"] * _applied(self.curvature, x["x"])).sum(dim=-1)
+
+    def noise_factor(self, x: Tensors) -> Float[Tensor, "replica dim dim"]:
+        root = torch.diag(self._root) if self._root.ndim == 1 else self._root
+        return root.expand(len(x["x"]), -1, -1)
+
+
+def _applied(symmetric: Tensor, vectors: Float[Tensor, "replica dim"]) -> Float[Tensor, "replica dim"]:
+    """The symmetric matrix, or diagonal, times each vector."""
+    return symmetric * vectors if symmetric.ndim == 1 else vectors @ symmetric
