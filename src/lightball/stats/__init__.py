@@ -3,7 +3,8 @@
 A difference is the score of SGD with momentum against SGD without it, on the same weights and the same
 data order, signed so that positive favours momentum. `paired_t_interval` says where its mean lies; `decide`
 compares that interval with a margin fixed beforehand, in stages and within a family, such that a whole study
-makes any false claim with probability at most 5 %. Nothing here knows of torch or of where the differences
+makes any false claim with probability at most 5 %. `largest_error` and `fit_order` say how fast an error falls
+with the learning rate. Nothing here knows of torch or of where the differences
 came from.
 
     >>> from lightball.stats import decide
@@ -14,14 +15,19 @@ came from.
 
 from lightball.stats.decision import Decision, Stages, Verdict, decide, stages_for, verdict_of
 from lightball.stats.intervals import Interval, mean_and_standard_error, paired_t_interval
+from lightball.stats.orders import OrderFit, Slope, fit_order, largest_error
 from lightball.stats.planning import pairs_needed
 
 __all__ = [
     "Decision",
     "Interval",
+    "OrderFit",
+    "Slope",
     "Stages",
     "Verdict",
     "decide",
+    "fit_order",
+    "largest_error",
     "mean_and_standard_error",
     "paired_t_interval",
     "pairs_needed",

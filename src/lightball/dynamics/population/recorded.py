@@ -1,0 +1,85 @@
+"""What a simulated population leaves behind: moments of observables at the recorded steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Int64
+
+_Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means and covariances of observables over a population of trajectories, at the recorded steps; float64.
+
+    A trajectory has *diverged* in an arm at a step once a parameter or an observable of it is not finite, or an
+    observable is beyond 1e140 in size. It is counted, and left out of that arm's moments at that step; where all of
+    them have diverged, moments are infinite. Nothing here is ever NaN.
+
+    Args:
+        steps: where moments were recorded; 0 is the start.
+        arms: names of the algorithms.
+        observables: names of the observables.
+        num_trajectories: how many were simulated in each arm.
+        mean: over the trajectories that have not diverged.
+        covariance: with divisor n − 1, within and between arms (0 if n = 1): row and column i·O + j stand for
+            observable j of arm i, where O is the number of observables.
+        groups: means over disjoint groups of trajectories, the same groups in every arm, for the bootstrap.
+        group_sizes: trajectories in each group.
+        diverged: trajectories that have diverged.
+    """
+
+    steps: Int64[_Array, " record"]
+    arms: tuple[str, ...]
+    observables: tuple[str, ...]
+    num_trajectories: int
+    mean: Float64[_Array, "arm record observable"]
+    covariance: Float64[_Array, "record arm*observable arm*observable"]
+    groups: Float64[_Array, "group arm record observable"]
+    group_sizes: Int64[_Array, " group"]
+    diverged: Int64[_Array, "arm record"]
+
+    @property
+    def variance(self) -> Float64[_Array, "arm record observable"]:
+        """Variance of each observable within each arm."""
+        diagonal = np.diagonal(self.covariance, axis1=1, axis2=2)
+        return np.moveaxis(diagonal.reshape(len(self.steps), len(self.arms), -1), 0, 1)
+
+    @property
+    def standard_error(self) -> Float64[_Array, "arm record observable"]:
+        """Standard error of each mean."""
+        alive = np.maximum(self.num_trajectories - self.diverged, 1)[..., None]
+        return np.asarray(np.sqrt(self.variance / alive))
+
+    def difference(
+        self, one: str, other: str
+    ) -> tuple[Float64[_Array, "record observable"], Float64[_Array, "record observable"]]:
+        """Mean of ``one`` minus ``other``, and its standard error, to which the covariance between arms belongs.
+
+        Of coupled arms that error is smaller than of independent ones. Both are infinite where all trajectories of an
+        arm have diverged; where only some have, the difference is that of the others' means.
+        """
+        a, b = self.arms.index(one), self.arms.index(other)
+        alive = self.num_trajectories - self.diverged[[a, b]]
+        variance = self.difference_variance(one, other)
+        with np.errstate(invalid="ignore"):
+            mean = self.mean[a] - self.mean[b]
+            error = np.sqrt(variance / np.maximum(alive.min(axis=0), 1)[:, None])
+        lost = (alive == 0).any(axis=0)
+        mean[lost], error[lost] = np.inf, np.inf
+        return mean, error
+
+    def difference_variance(self, one: str, other: str) -> Float64[_Array, "record observable"]:
+        """Variance over trajectories of ``one`` minus ``other``: Var a + Var b − 2 Cov(a, b), not below 0."""
+        a, b = self.arms.index(one), self.arms.index(other)
+        size = len(self.observables)
+        blocks = self.covariance.reshape(len(self.steps), len(self.arms), size, len(self.arms), size)
+        cross = np.diagonal(blocks[:, a, :, b, :], axis1=1, axis2=2)
+        with np.errstate(invalid="ignore"):
+            variance = self.variance[a] + self.variance[b] - 2 * cross
+        return np.where(np.isnan(variance), np.inf, np.maximum(variance, 0.0))
