@@ -1,0 +1,92 @@
+"""The result of the long horizon as plain numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from lightball.stats import OrderFit, Slope
+    from lightball.stats.extrapolation import Limit
+    from lightball.theory.slow import Run, Slow
+
+Algorithm = Literal["sgd", "sgdm"]
+ALGORITHMS: tuple[Algorithm, ...] = ("sgd", "sgdm")
+
+
+def slow_json(result: Slow) -> dict[str, Any]:
+    """The main observable at the end first, then the others, and all of them along the way; null for what diverged."""
+    main, *others = (_observable(result, i) for i in range(len(result.observables)))
+    return {
+        "model": result.model.name,
+        "slow_time": float(result.path.times[-1]),
+        **main,
+        "orders": {
+            "sgd_error": _order(result.error_order("sgd")),
+            "sgdm_error": _order(result.error_order("sgdm")),
+            "gap": _order(result.gap_order()),
+        },
+        "momentum": result.settings.momentum,
+        "trajectories": result.runs[0].moments.num_trajectories,
+        "seed": result.settings.seed,
+        "more": others,
+        "curves": [_curves(result, i) for i in range(len(result.observables))],
+    }
+
+
+def _observable(result: Slow, observable: int) -> dict[str, Any]:
+    limits = {
+        "sgd": result.limit("sgd", observable),
+        "sgdm": result.limit("sgdm", observable),
+        "gap": result.gap_limit(observable),
+    }
+    return {
+        "observable": result.observables[observable],
+        "slow_sde": _plain(result.sde(observable)),
+        "runs": [_run(run, observable) for run in result.runs],
+        "extrapolated": {name: limit and _limit(limit) for name, limit in limits.items()},
+    }
+
+
+def _run(run: Run, observable: int) -> dict[str, Any]:
+    said: dict[str, Any] = {"eta": run.eta, "steps": run.num_steps}
+    for algorithm in ALGORITHMS:
+        said[algorithm] = {**_with_error(*run.end(algorithm, observable)), "diverged": run.diverged(algorithm)}
+    return {**said, "gap": _with_error(*run.gap(observable))}
+
+
+def _curves(result: Slow, observable: int) -> dict[str, Any]:
+    path = result.path
+    return {
+        "observable": result.observables[observable],
+        "slow_time": path.times.tolist(),
+        "slow_sde": path.mean[:, observable].tolist(),
+        "runs": [
+            {
+                "eta": run.eta,
+                "slow_time": run.times.tolist(),
+                **{a: [_plain(v) for v in run.moments.mean[i, :, observable]] for i, a in enumerate(ALGORITHMS)},
+            }
+            for run in result.runs
+        ],
+    }
+
+
+def _with_error(mean: float, error: float) -> dict[str, float | None]:
+    return {"mean": _plain(mean), "se": _plain(error)}
+
+
+def _limit(limit: Limit) -> dict[str, Any]:
+    return {"value": limit.value, "se": limit.standard_error, "ci95": list(limit.ci95)}
+
+
+def _order(found: OrderFit) -> dict[str, Any]:
+    return {"fit": _slope(found.fit), "local": _slope(found.local), "used": list(found.used)}
+
+
+def _slope(slope: Slope | None) -> dict[str, Any] | None:
+    return None if slope is None else {"order": slope.order, "ci95": list(slope.ci95)}
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
