@@ -1,4 +1,4 @@
-"""Every block of the README runs, and what it quotes is what is printed."""
+"""Every block of the README and of the pages in docs runs, and the files that they name exist."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 TASK = next(code for language, code in BLOCKS if "def make_task" in code)
 
 
@@ -49,6 +50,32 @@ def test_python_block_runs(code: str, tmp_path: Path) -> None:
     done = _run([sys.executable, "block.py"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_python_blocks_of_docs_run(name: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", DOCS[name], flags=re.MULTILINE | re.DOTALL)
+    assert blocks
+    (tmp_path / "blocks.py").write_text("\n".join(blocks), encoding="utf-8")
+    done = _run([sys.executable, "blocks.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(blocks)
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_commands_in_docs_exist(name: str) -> None:
+    from lightball.cli.theory.group import theory
+
+    named = set(re.findall(r"`lightball theory ([\w-]+)", DOCS[name]))
+    assert named == set(theory.commands)
+
+
+def test_the_orders_quoted_are_those_that_are_printed(tmp_path: Path) -> None:
+    quoted = README.partition("<!-- weak -->")[2].partition("Orders of the error in η\n")[2].partition("```")[0]
+    options = ["--trajectories", "0", "--no-page"]
+    done = _run([sys.executable, "-m", "lightball", "theory", "weak", *options], tmp_path)
+    assert quoted.count("\n") == 6
+    assert done.stdout.endswith(quoted)
 
 
 def test_no_command_is_left_out() -> None:
