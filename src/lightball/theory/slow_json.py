@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal
+
+from lightball.theory.as_json import finite
 
 if TYPE_CHECKING:
     from lightball.stats import OrderFit, Slope
@@ -42,7 +43,7 @@ def _observable(result: Slow, observable: int) -> dict[str, Any]:
     }
     return {
         "observable": result.observables[observable],
-        "slow_sde": _plain(result.sde(observable)),
+        "slow_sde": finite(result.sde(observable)),
         "runs": [_run(run, observable) for run in result.runs],
         "extrapolated": {name: limit and _limit(limit) for name, limit in limits.items()},
     }
@@ -65,7 +66,7 @@ def _curves(result: Slow, observable: int) -> dict[str, Any]:
             {
                 "eta": run.eta,
                 "slow_time": run.times.tolist(),
-                **{a: [_plain(v) for v in run.moments.mean[i, :, observable]] for i, a in enumerate(ALGORITHMS)},
+                **{a: [finite(v) for v in run.moments.mean[i, :, observable]] for i, a in enumerate(ALGORITHMS)},
             }
             for run in result.runs
         ],
@@ -73,7 +74,7 @@ def _curves(result: Slow, observable: int) -> dict[str, Any]:
 
 
 def _with_error(mean: float, error: float) -> dict[str, float | None]:
-    return {"mean": _plain(mean), "se": _plain(error)}
+    return {"mean": finite(mean), "se": finite(error)}
 
 
 def _limit(limit: Limit) -> dict[str, Any]:
@@ -86,7 +87,3 @@ def _order(found: OrderFit) -> dict[str, Any]:
 
 def _slope(slope: Slope | None) -> dict[str, Any] | None:
     return None if slope is None else {"order": slope.order, "ci95": list(slope.ci95)}
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

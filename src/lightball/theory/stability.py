@@ -18,6 +18,7 @@ from lightball.dynamics.population import Observer
 from lightball.errors import InputError
 from lightball.oracles import Quadratic, seed_of
 from lightball.rules import canonical, kernel
+from lightball.theory.checks import check_momenta
 
 MOMENTA = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 # Of the mean square in the second half of a run to that in the first: a stable one at most doubles it, by noise that
@@ -46,11 +47,7 @@ class StabilitySettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for momentum in self.momenta:
-            if not 0 <= momentum < 1:
-                raise InputError(f"momentum is {momentum:g}; required is 0 ≤ momentum < 1: try 0.9")
-        if not self.momenta or len(set(self.momenta)) < len(self.momenta):
-            raise InputError(f"momenta are {list(self.momenta)}; required is one or more, each once")
+        check_momenta(self.momenta)
         if not 0 < self.curvature < math.inf:
             raise InputError(f"curvature is {self.curvature:g}; required is a finite number > 0")
         if self.num_steps < 100:

@@ -24,7 +24,7 @@ from lightball.dynamics.weak_error import WeakError, error_of, records, steps_to
 from lightball.errors import InputError
 from lightball.oracles import Noise, Quadratic, Svag, seed_of
 from lightball.oracles.noise import check_noise
-from lightball.theory.as_json import finite
+from lightball.theory.svag_json import svag_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -149,38 +149,7 @@ class SvagResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers; null for what is not known or infinite."""
-        given = self.settings
-        simulated = {"largest": self.largest.simulated, "final": self.final.simulated}
-        return {
-            "lr": given.lr,
-            "momentum": given.momentum,
-            "memory": given.memory,
-            "spectrum": list(given.spectrum),
-            "variance": given.variance,
-            "noise": given.noise,
-            "horizon": given.horizon,
-            "trajectories": given.trajectories,
-            "seed": given.seed,
-            "descent": self.descent,
-            "terms": [
-                {
-                    "ell": term.ell,
-                    "curvature": finite(term.curvature),
-                    "noise": finite(term.noise),
-                    "measured_curvature": _mean_json(term.measured_curvature),
-                    "measured_noise": _mean_json(term.measured_noise),
-                }
-                for term in self.terms
-            ],
-            "gaps": {
-                name: {
-                    "order": (local := gap.exact.order().local) and local.order,
-                    "exact": _points(gap.exact),
-                    "simulated": (error := simulated[name]) and _points(error),
-                }
-                for name, gap in (("largest", self.largest), ("final", self.final))
-            },
-        }
+        return svag_json(self)
 
 
 def run_svag(settings: SvagSettings, observer: Observer | None = None) -> SvagResult:
@@ -283,17 +252,6 @@ def _gap(exact: dict[int, float], simulated: dict[int, tuple[float, float]]) -> 
 
     known = {ell: (value if math.isfinite(value) else math.inf, 0.0) for ell, value in exact.items()}
     return Gap(by_ell(known), by_ell(simulated) if simulated else None)
-
-
-def _points(error: WeakError) -> list[dict[str, Any]]:
-    columns = zip(error.etas, error.errors, error.standard_errors, error.order().used, strict=True)
-    return [
-        {"ell": round(1 / eta), "gap": finite(gap), "se": finite(se), "used": used} for eta, gap, se, used in columns
-    ]
-
-
-def _mean_json(measured: Measured) -> dict[str, float | None]:
-    return {"mean": finite(measured.mean), "se": finite(measured.se)}
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -17,6 +17,7 @@ import torch
 from lightball.dynamics.population import Arm, Moments, Observer, simulate
 from lightball.errors import InputError
 from lightball.oracles import Quadratic
+from lightball.theory.checks import check_momenta
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -43,11 +44,7 @@ class VarianceSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for momentum in self.momenta:
-            if not 0 <= momentum < 1:
-                raise InputError(f"momentum is {momentum:g}; required is 0 ≤ momentum < 1: try 0.9")
-        if not self.momenta or len(set(self.momenta)) < len(self.momenta):
-            raise InputError(f"momenta are {list(self.momenta)}; required is one or more, each once")
+        check_momenta(self.momenta)
         if self.num_steps < 2:
             raise InputError(f"num_steps is {self.num_steps}; required are at least 2")
         if self.trajectories < 100:
