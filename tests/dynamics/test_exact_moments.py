@@ -214,16 +214,19 @@ def test_the_grid_of_the_paper_in_three_seconds() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"lr": -0.1}, "lr is -0.1; required is a finite number ≥ 0"),
+        ({"effective_lr": -0.1}, "lr is -0.1; required is a finite number ≥ 0"),
         ({"momentum": 1.0}, "momentum is 1; required is 0 ≤ momentum < 1"),
-        ({"lr": [0.1, 0.2, 0.3]}, r"a schedule has shape \(3,\); required is a last axis with one value for each"),
-        ({"momentum": [[0.1], [0.2]], "lr": [[0.1], [0.1], [0.1]]}, "required are shapes that broadcast"),
+        (
+            {"effective_lr": [0.1, 0.2, 0.3]},
+            r"a schedule has shape \(3,\); required is a last axis with one value for each",
+        ),
+        ({"momentum": [[0.1], [0.2]], "effective_lr": [[0.1], [0.1], [0.1]]}, "required are shapes that broadcast"),
         ({"noise_scale": -1.0}, "noise_scale is -1.0; required are finite numbers ≥ 0"),
         ({"noise_scale": [1.0, 2.0]}, r"noise_scale has shape \(2,\), but the cases have shape \(\)"),
         ({"record_at": [11]}, "required are steps between 0 and num_steps = 10"),
     ],
 )
 def test_bad_input(wrong: dict[str, object], message: str) -> None:
-    given = {"lr": 0.1, "momentum": 0.9, "num_steps": 10, **wrong}
+    given = {"effective_lr": 0.1, "momentum": 0.9, "num_steps": 10, **wrong}
     with pytest.raises(InputError, match=message):
         exact_moments(Quadratic(1.0, 1.0, vector(1.0)), **given)  # type: ignore[arg-type]

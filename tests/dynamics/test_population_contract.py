@@ -61,7 +61,7 @@ def literal(width: int = 200, coupled: bool = True) -> np.ndarray:
     oracle, values = Quartic(), []
     for name, arm in ARMS.items():
         noise = draws(oracle, width, None if coupled else name)
-        lr, beta = np.broadcast_to(arm.lr, STEPS), np.broadcast_to(arm.momentum, STEPS)
+        lr, beta = np.broadcast_to(arm.effective_lr, STEPS), np.broadcast_to(arm.momentum, STEPS)
         x = oracle.start(TRAJECTORIES)["x"]
         m = torch.zeros_like(x)
         of_arm = []

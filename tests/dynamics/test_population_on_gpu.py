@@ -27,7 +27,7 @@ def test_captured_steps_are_a_literal_loop_over_the_same_draws() -> None:
     generator = torch.Generator("cuda").manual_seed(seed_of(use="population", seed=0, chunk=0))
     samples = [oracle.draw(TRAJECTORIES, generator) for _ in range(STEPS)]
     for number, arm in enumerate(ARMS.values()):
-        lr, beta = np.broadcast_to(arm.lr, STEPS), np.broadcast_to(arm.momentum, STEPS)
+        lr, beta = np.broadcast_to(arm.effective_lr, STEPS), np.broadcast_to(arm.momentum, STEPS)
         x = oracle.start(TRAJECTORIES)["x"]
         m = torch.zeros_like(x)
         for k, sample in enumerate(samples):

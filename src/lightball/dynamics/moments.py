@@ -33,7 +33,7 @@ _NUMBERS_IN_MEMORY = 2**22  # transitions that are computed at once
 
 def exact_moments(
     problem: Quadratic,
-    lr: ArrayLike,
+    effective_lr: ArrayLike,
     momentum: ArrayLike = 0.0,
     *,
     num_steps: int,
@@ -42,16 +42,16 @@ def exact_moments(
 ) -> LinearMoments:
     """The moments of m' = β m + (1 − β) g, x' = x − η m' on a quadratic, from its start and m₀ = 0.
 
-    ``lr`` and ``momentum`` broadcast to (*case, step): a number, (num_steps,), (case, 1) or (case, num_steps).
-    ``noise_scale`` (*case) multiplies the noise covariance. ``record_at`` are steps, 0 the start; default all.
-    Exact to float64 rounding. Cost: some 20 µs a step for small problems, whatever the number of cases; d(d+1)/2
+    ``effective_lr`` η and ``momentum`` β broadcast to (*case, step): a number, (num_steps,), (case, 1) or
+    (case, num_steps). ``noise_scale`` (*case) multiplies the noise covariance. ``record_at`` are steps, 0 the
+    start; default all. Exact to float64 rounding. Cost: some 20 µs a step for small problems, whatever the number of cases; d(d+1)/2
     products of 2×2 matrices a step for noise that is not diagonal in the basis of the Hessian.
 
     Raises:
         InputError: rates or momenta out of range, or shapes that do not fit.
     """
     modes = modes_of(problem)
-    rates, momenta = _schedules(lr, momentum, num_steps)
+    rates, momenta = _schedules(effective_lr, momentum, num_steps)
     case = rates.shape[:-1]
     scale = _scale(noise_scale, case)
     steps = _recorded(record_at, num_steps)
@@ -73,7 +73,7 @@ def exact_moments(
 
 
 def stationary_covariance(
-    problem: Quadratic, lr: ArrayLike, momentum: ArrayLike = 0.0, *, noise_scale: ArrayLike = 1.0
+    problem: Quadratic, effective_lr: ArrayLike, momentum: ArrayLike = 0.0, *, noise_scale: ArrayLike = 1.0
 ) -> Float64[Tensor, "*case all all"]:
     """Cov (x, m) after so long that it no longer changes, in closed form: for each pair of modes the solution of
 
@@ -86,7 +86,7 @@ def stationary_covariance(
         InputError: rates or momenta out of range.
     """
     modes = modes_of(problem)
-    rates, momenta = _schedules(lr, momentum, None)
+    rates, momenta = _schedules(effective_lr, momentum, None)
     one = _transition(modes, rates, momenta)
     left, right = one.matrix[..., modes.first, :, :], one.matrix[..., modes.second, :, :]
     both = torch.einsum("...ab,...cd->...acbd", left, right).flatten(-2).flatten(-3, -2)
@@ -99,18 +99,20 @@ def stationary_covariance(
     return torch.where(stable.all(dim=-1)[..., None, None], covariance, torch.inf)
 
 
-def spectral_radius(curvature: ArrayLike, lr: ArrayLike, momentum: ArrayLike = 0.0) -> Float64[np.ndarray, "*case"]:
+def spectral_radius(
+    curvature: ArrayLike, effective_lr: ArrayLike, momentum: ArrayLike = 0.0
+) -> Float64[np.ndarray, "*case"]:
     """The factor by which a step stretches (x, m) in the long run: max |λ| of the transition; arguments broadcast."""
-    values = (np.asarray(value, dtype=np.float64) for value in (curvature, lr, momentum))
+    values = (np.asarray(value, dtype=np.float64) for value in (curvature, effective_lr, momentum))
     h, rates, momenta = (torch.tensor(value) for value in np.broadcast_arrays(*values))
     kernel.validate(canonical(rates, momenta))
     result: np.ndarray = _radius(transition(canonical(rates, momenta), h).matrix).numpy()
     return result
 
 
-def is_stable(curvature: ArrayLike, lr: ArrayLike, momentum: ArrayLike = 0.0) -> Bool[np.ndarray, "*case"]:
+def is_stable(curvature: ArrayLike, effective_lr: ArrayLike, momentum: ArrayLike = 0.0) -> Bool[np.ndarray, "*case"]:
     """Whether x and m go to zero without noise: ηh < 2(1 + β)/(1 − β) and ηh > 0."""
-    return spectral_radius(curvature, lr, momentum) < 1
+    return spectral_radius(curvature, effective_lr, momentum) < 1
 
 
 def _steps(
@@ -147,9 +149,9 @@ def _radius(matrix: Float64[Tensor, "*case 2 2"]) -> Float64[Tensor, "*case"]:
     return eigenvalues.abs().amax(dim=-1)
 
 
-def _schedules(lr: ArrayLike, momentum: ArrayLike, num_steps: int | None) -> tuple[Tensor, Tensor]:
+def _schedules(effective_lr: ArrayLike, momentum: ArrayLike, num_steps: int | None) -> tuple[Tensor, Tensor]:
     """Checked and of one shape, (*case), or (*case, step) where there are steps, with one step for constant values."""
-    values = [np.asarray(value, dtype=np.float64) for value in (lr, momentum)]
+    values = [np.asarray(value, dtype=np.float64) for value in (effective_lr, momentum)]
     if num_steps is not None:
         values = [np.atleast_1d(value) for value in values]
         wrong = [value.shape for value in values if value.shape[-1] not in (1, num_steps)]
@@ -162,8 +164,8 @@ def _schedules(lr: ArrayLike, momentum: ArrayLike, num_steps: int | None) -> tup
         rates, momenta = (torch.tensor(value) for value in np.broadcast_arrays(*values))
     except ValueError:
         raise InputError(
-            f"lr has shape {values[0].shape} and momentum {values[1].shape}; required are shapes that broadcast: "
-            "give both the same cases"
+            f"effective_lr has shape {values[0].shape} and momentum {values[1].shape}; required are shapes that "
+            "broadcast: give both the same cases"
         ) from None
     kernel.validate(canonical(rates, momenta))
     return rates, momenta

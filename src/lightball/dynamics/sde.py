@@ -25,30 +25,31 @@ if TYPE_CHECKING:
     from lightball.oracles import CovarianceOracle
 
 
-def first_order_arm(lr: float, substeps: int) -> Arm:
-    """The first-order SDE of SGD with learning rate η = ``lr``, by Euler–Maruyama with the step η/n."""
-    return Arm(lr / substeps)
+def first_order_arm(effective_lr: float, substeps: int) -> Arm:
+    """The first-order SDE of SGD with learning rate η = ``effective_lr``, by Euler–Maruyama with the step η/n."""
+    return Arm(effective_lr / substeps)
 
 
-def underdamped_arm(lr: float, damping: float, substeps: int) -> Arm:
+def underdamped_arm(effective_lr: float, damping: float, substeps: int) -> Arm:
     """The underdamped SDE of SGDM with 1 − β = cη, c = ``damping``, by semi-implicit Euler–Maruyama with step η/n.
 
     Raises:
         InputError: cη/n is not in (0, 1]: β would not be in [0, 1).
     """
-    return Arm(lr / substeps, momentum_of(lr / substeps, damping))
+    return Arm(effective_lr / substeps, momentum_of(effective_lr / substeps, damping))
 
 
-def momentum_of(lr: float, damping: float) -> float:
+def momentum_of(effective_lr: float, damping: float) -> float:
     """β = 1 − cη, where the memory of the buffer lasts 1/(cη) steps. Raises `InputError` unless 0 < cη ≤ 1."""
-    if not 0 < damping * lr <= 1:
+    if not 0 < damping * effective_lr <= 1:
         raise InputError(
-            f"damping × lr is {damping * lr:g}; required is a number in (0, 1], since momentum is 1 − damping × lr"
+            f"damping × effective_lr is {damping * effective_lr:g}; required is a number in (0, 1], since momentum "
+            "is 1 minus it"
         )
-    return 1 - damping * lr
+    return 1 - damping * effective_lr
 
 
-def coarse_arm(lr: float, momentum: float, num_steps: int, substeps: int) -> Arm:
+def coarse_arm(effective_lr: float, momentum: float, num_steps: int, substeps: int) -> Arm:
     """SGDM with steps as large as n = ``substeps`` steps of the SDE, for the same :class:`Diffusion`.
 
     A coarse step takes the mean of n fine gradients at a point that does not move: they differ in their noise √n S zⱼ
@@ -61,13 +62,13 @@ def coarse_arm(lr: float, momentum: float, num_steps: int, substeps: int) -> Arm
     """
     kept = momentum + (1 - momentum) * np.arange(substeps + 1) / substeps
     rates = np.zeros(substeps)
-    rates[-1] = lr
+    rates[-1] = effective_lr
     return Arm(np.tile(rates, num_steps), np.tile(kept[:-1] / kept[1:], num_steps))
 
 
 def simulate_sde(
     oracle: CovarianceOracle,
-    lr: float,
+    effective_lr: float,
     num_steps: int,
     num_trajectories: int,
     observables: Mapping[str, Observable],
@@ -80,10 +81,12 @@ def simulate_sde(
 ) -> Moments:
     """Moments of the first-order SDE, or of the underdamped one if ``damping`` c is given, up to t = η · num_steps.
 
-    ``num_steps`` and ``record_at`` count steps of the algorithm with learning rate η = ``lr``; the moments' ``steps``
-    are theirs times ``substeps``. Observables see X, and in the underdamped equation M. Weak error: O(η/substeps).
+    ``num_steps`` and ``record_at`` count steps of the algorithm with learning rate η = ``effective_lr``; the moments'
+    ``steps`` are theirs times ``substeps``. Observables see X, and in the underdamped equation M. Weak error: O(η/substeps).
     """
-    arm = first_order_arm(lr, substeps) if damping is None else underdamped_arm(lr, damping, substeps)
+    arm = (
+        first_order_arm(effective_lr, substeps) if damping is None else underdamped_arm(effective_lr, damping, substeps)
+    )
     return simulate(
         Diffusion(oracle, substeps),
         {"sde": arm},

@@ -40,8 +40,8 @@ class Algorithm:
     damping: float | None = None
     ell: int = 1
 
-    def momentum_at(self, lr: float) -> float:
-        return self.momentum if self.damping is None else momentum_of(lr, self.damping)
+    def momentum_at(self, effective_lr: float) -> float:
+        return self.momentum if self.damping is None else momentum_of(effective_lr, self.damping)
 
 
 def errors_against_sde(
@@ -81,12 +81,20 @@ def errors_against_sde(
         InputError: ``substeps`` is no multiple of an ``ell``, or an argument of the simulation cannot be used.
     """
     gaps: dict[tuple[str, Equation, str], list[tuple[float, float]]] = {}
-    for lr in lrs:
+    for effective_lr in lrs:
         setting = _Setting(
-            observables, lr, steps_to(horizon, lr), damping, substeps, num_trajectories, seed, device, observer
+            observables,
+            effective_lr,
+            steps_to(horizon, effective_lr),
+            damping,
+            substeps,
+            num_trajectories,
+            seed,
+            device,
+            observer,
         )
         simulated = setting.apart if own_noise else setting.on_one_path
-        means, limits, sizes = simulated(oracle_at(lr), algorithms)
+        means, limits, sizes = simulated(oracle_at(effective_lr), algorithms)
         for name, equation, (i, observable) in product(means, limits, enumerate(observables)):
             with np.errstate(invalid="ignore"):  # both diverged
                 gap = means[name][..., i] - limits[equation][..., i]
@@ -99,7 +107,7 @@ class _Setting:
     """What is simulated at one learning rate."""
 
     observables: Mapping[str, Observable]
-    lr: float
+    effective_lr: float
     num_steps: int
     damping: float | None
     substeps: int
@@ -118,7 +126,9 @@ class _Setting:
                     f"substeps is {self.substeps}; required is a multiple of every ell, but {name!r} has ell {one.ell}"
                 )
             each = self.substeps // one.ell
-            arms[name] = coarse_arm(self.lr / one.ell, one.momentum_at(self.lr), self.num_steps * one.ell, each)
+            arms[name] = coarse_arm(
+                self.effective_lr / one.ell, one.momentum_at(self.effective_lr), self.num_steps * one.ell, each
+            )
         together: dict[str, Arm] = {f"algorithm {name}": arm for name, arm in arms.items()}
         together.update({f"equation {name}": arm for name, arm in equations.items()})
         groups, sizes = self._simulate(Diffusion(oracle, self.substeps), together, self.substeps, "path")
@@ -130,7 +140,7 @@ class _Setting:
         means = {}
         for name, one in algorithms.items():
             its_own: SampledOracle = oracle if one.ell == 1 else Svag(oracle, one.ell)
-            arms = {name: Arm(self.lr / one.ell, one.momentum_at(self.lr))}
+            arms = {name: Arm(self.effective_lr / one.ell, one.momentum_at(self.effective_lr))}
             (means[name],), _ = self._simulate(its_own, arms, one.ell, name)
         equations = self._equations()
         together: dict[str, Arm] = {str(name): arm for name, arm in equations.items()}
@@ -138,9 +148,9 @@ class _Setting:
         return means, dict(zip(equations, groups, strict=True)), sizes
 
     def _equations(self) -> dict[Equation, Arm]:
-        arms: dict[Equation, Arm] = {"first order": first_order_arm(self.lr, self.substeps)}
+        arms: dict[Equation, Arm] = {"first order": first_order_arm(self.effective_lr, self.substeps)}
         if self.damping is not None:
-            arms["underdamped"] = underdamped_arm(self.lr, self.damping, self.substeps)
+            arms["underdamped"] = underdamped_arm(self.effective_lr, self.damping, self.substeps)
         return arms
 
     def _simulate(

@@ -84,8 +84,8 @@ def exact_errors(
     def at(eta: float) -> dict[tuple[str, str], tuple[float, float]]:
         num_steps = steps_to(horizon, eta)
         named = arms(eta, num_steps)
-        lr, momentum = by_arm(named)
-        moments = exact_moments(problem(eta), lr, momentum, num_steps=num_steps)
+        rates, momenta = by_arm(named)
+        moments = exact_moments(problem(eta), rates, momenta, num_steps=num_steps)
         paths = {name: observable(moments) for name, observable in observables.items()}
         base = list(named).index(_known(reference, named))
         return {
@@ -163,11 +163,11 @@ def error_of(moments: Moments, arm: str, reference: str, observable: str) -> tup
 
 def by_arm(arms: Mapping[str, Arm]) -> tuple[np.ndarray, np.ndarray]:
     """Rates and momenta (arm, step), with one step for what changes in no arm, as :func:`exact_moments` takes them."""
-    lr, momentum = (
+    rates, momenta = (
         np.stack(np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in values)))
-        for values in ([arm.lr for arm in arms.values()], [arm.momentum for arm in arms.values()])
+        for values in ([arm.effective_lr for arm in arms.values()], [arm.momentum for arm in arms.values()])
     )
-    return lr, momentum
+    return rates, momenta
 
 
 def steps_to(horizon: float, eta: float) -> int:

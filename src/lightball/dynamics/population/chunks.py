@@ -31,7 +31,7 @@ Observable = Callable[["Tensors", "Tensors"], "Float[Tensor, 'replica']"]
 class Course:
     """The hyperparameters of an arm by step: effective rates and momenta, ``Float64[ndarray, "step"]`` each."""
 
-    lr: Float64[np.ndarray, " step"]
+    effective_lr: Float64[np.ndarray, " step"]
     momentum: Float64[np.ndarray, " step"]
 
 
@@ -66,7 +66,9 @@ class Trajectories:
         self.states: States = {name: kernel.init(value) for name, value in self.x.items()}
         some = next(iter(self.x.values()))
         # Tensors of no dimension, written into when a value changes: a number would be traced anew.
-        self.lr, self.momentum = (some.new_tensor(values[0]) for values in (course.lr, course.momentum))
+        self.effective_lr, self.momentum = (
+            some.new_tensor(values[0]) for values in (course.effective_lr, course.momentum)
+        )
         self._course = course
         self._now: tuple[float, float] | None = None
         self._places = [*self.x.values(), *self.buffers.values()]
@@ -74,7 +76,7 @@ class Trajectories:
 
     @property
     def hyper(self) -> Hyperparameters:
-        return canonical(self.lr, self.momentum)
+        return canonical(self.effective_lr, self.momentum)
 
     @property
     def buffers(self) -> Tensors:
@@ -82,10 +84,10 @@ class Trajectories:
 
     def set(self, step: int) -> bool:
         """Take over the hyperparameters of a step; whether they changed."""
-        at = (self._course.lr[step], self._course.momentum[step])
+        at = (self._course.effective_lr[step], self._course.momentum[step])
         if at == self._now:
             return False
-        self.lr.fill_(at[0])
+        self.effective_lr.fill_(at[0])
         self.momentum.fill_(at[1])
         self._now = at
         return True
@@ -93,7 +95,7 @@ class Trajectories:
     def prepare(self, program: Program) -> None:
         """Compute what the program takes of the hyperparameters, once they changed."""
         # canonical: dampening is momentum
-        self._constants = program.constants_of(self.lr, self.momentum, self.momentum)
+        self._constants = program.constants_of(self.effective_lr, self.momentum, self.momentum)
 
     def move(self, sample: Tensor, program: Program) -> None:
         """One step of the update rule, in place."""

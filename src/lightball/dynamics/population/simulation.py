@@ -9,7 +9,7 @@ that the difference of SGD with and without momentum has a small variance.
     >>> oracle = Quadratic(curvature=torch.ones(1), covariance=1.0, x0=torch.ones(1))
     >>> moments = simulate(
     ...     oracle,
-    ...     arms={"sgd": Arm(lr=0.1), "sgdm": Arm(lr=0.1, momentum=0.9)},
+    ...     arms={"sgd": Arm(effective_lr=0.1), "sgdm": Arm(effective_lr=0.1, momentum=0.9)},
     ...     num_steps=20,
     ...     num_trajectories=1000,
     ...     observables={"x": lambda x, m: x["x"][:, 0]},
@@ -56,11 +56,11 @@ class Arm:
     """One algorithm in the canonical form m' = β m + (1 − β) g, x' = x − η m', from m₀ = 0.
 
     Args:
-        lr: effective learning rate η, a number or one for each step.
+        effective_lr: effective learning rate η, a number or one for each step.
         momentum: β, a number or one for each step; 0 is SGD.
     """
 
-    lr: ArrayLike
+    effective_lr: ArrayLike
     momentum: ArrayLike = 0.0
 
 
@@ -193,9 +193,9 @@ def _by_step(label: str, value: ArrayLike, num_steps: int, what: str) -> np.ndar
         raise InputError(
             f"{label} has shape {values.shape}; required is a number, or one for each of {num_steps} steps"
         )
-    fine = np.isfinite(values) & (values >= 0) & ((values < 1) | (what == "lr"))
+    fine = np.isfinite(values) & (values >= 0) & ((values < 1) | (what == "effective_lr"))
     if not fine.all():
-        required = "a finite number ≥ 0" if what == "lr" else "0 ≤ momentum < 1"
+        required = "a finite number ≥ 0" if what == "effective_lr" else "0 ≤ momentum < 1"
         raise InputError(f"{label} is {values[~fine].flat[0]:g}; required is {required} at every step")
     return np.broadcast_to(values, (num_steps,))
 
