@@ -304,7 +304,9 @@ def test_what_cannot_be_is_refused() -> None:
     oracle = Quadratic(1.0, 1.0, X0)
     with pytest.raises(InputError) as error:
         simulate_sde(oracle, 0.5, 4, 10, {"x": lambda x, m: x["x"][:, 0]}, damping=4.0, substeps=1)
-    assert str(error.value) == ("damping × lr is 2; required is a number in (0, 1], since momentum is 1 − damping × lr")
+    assert str(error.value) == (
+        "damping × effective_lr is 2; required is a number in (0, 1], since momentum is 1 minus it"
+    )
     with pytest.raises(InputError) as error:
         errors(lambda lr: oracle, {"svag": Algorithm(ell=3)}, [0.1], substeps=16)
     assert str(error.value) == ("substeps is 16; required is a multiple of every ell, but 'svag' has ell 3")

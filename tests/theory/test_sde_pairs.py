@@ -64,5 +64,5 @@ def test_what_has_no_order_is_refused() -> None:
     with pytest.raises(InputError) as error:
         run_sde(SdeSettings(damping=40.0))
     assert str(error.value) == (
-        "damping × lr is 2.5; required is a number in (0, 1], since momentum is 1 − damping × lr"
+        "damping × effective_lr is 2.5; required is a number in (0, 1], since momentum is 1 minus it"
     )

@@ -44,8 +44,8 @@ def exact_moments(
 
     ``effective_lr`` η and ``momentum`` β broadcast to (*case, step): a number, (num_steps,), (case, 1) or
     (case, num_steps). ``noise_scale`` (*case) multiplies the noise covariance. ``record_at`` are steps, 0 the
-    start; default all. Exact to float64 rounding. Cost: some 20 µs a step for small problems, whatever the number of cases; d(d+1)/2
-    products of 2×2 matrices a step for noise that is not diagonal in the basis of the Hessian.
+    start; default all. Exact to float64 rounding. Cost: some 20 µs a step for small problems, whatever the number of
+    cases; d(d+1)/2 products of 2×2 matrices a step for noise that is not diagonal in the basis of the Hessian.
 
     Raises:
         InputError: rates or momenta out of range, or shapes that do not fit.

@@ -82,7 +82,8 @@ def simulate_sde(
     """Moments of the first-order SDE, or of the underdamped one if ``damping`` c is given, up to t = η · num_steps.
 
     ``num_steps`` and ``record_at`` count steps of the algorithm with learning rate η = ``effective_lr``; the moments'
-    ``steps`` are theirs times ``substeps``. Observables see X, and in the underdamped equation M. Weak error: O(η/substeps).
+    ``steps`` are theirs times ``substeps``. Observables see X, and in the underdamped equation M. Weak error:
+    O(η/substeps).
     """
     arm = (
         first_order_arm(effective_lr, substeps) if damping is None else underdamped_arm(effective_lr, damping, substeps)
