@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 from figure_samples import BLUE, VERMILION, colours, finite, marks, rows_of, scales, spec, texts
+from page_measures import ODD_TEXTS
+from page_samples import OpenPage
 
 from lightball.report.figures.series import Series, series_chart
+from lightball.report.page import Figure, Page, Section
 
 X = [0.01, 0.02, 0.04]
 
@@ -74,6 +77,17 @@ def test_a_level_is_marked_and_lies_on_the_axis() -> None:
     assert rows_of(made, "level") == [{"level": 1}]
     (low, _) = spec(made)["layer"][0]["encoding"]["y"]["scale"]["domain"]
     assert low < 1
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_long_names_are_not_cut_in_the_legend(width: int, visit: OpenPage) -> None:
+    names = ("descent (size)", "noise-induced, measured", "curvature-induced, measured")
+    made = chart(*(Series(name, X, [1, 2, 3], colour=i, mark="joined") for i, name in enumerate(names)))
+    page = Page("t", "a", sections=(Section("s", parts=(Figure("f", made),)),))
+    tab = visit(page, width=width).tab
+    assert tab.evaluate(ODD_TEXTS) == []
+    shown = tab.eval_on_selector_all(".role-legend-label text", "all => all.map((text) => text.textContent)")
+    assert shown == list(names)
 
 
 def test_nothing_to_draw_is_empty_axes() -> None:

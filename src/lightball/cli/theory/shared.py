@@ -44,7 +44,7 @@ class Output:
             write_figures(page, self.out)
         if self.json:
             # The result comes first and whole: a number that is not finite would be a mistake, and ends here.
-            value = {**result, "page": str(path) if self.page else None}
+            value = {**result, "answer": page.answer, "page": str(path) if self.page else None}
             click.echo(dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
         elif self.quiet:
             click.echo(page.answer)

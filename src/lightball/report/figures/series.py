@@ -26,6 +26,7 @@ from lightball.report.figures.style import (
 # Okabe–Ito: green, purple, orange and sky blue beside the blue of SGD and the vermilion of SGDM.
 MORE_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 COLOURS = {**RULE_COLOURS, "limit": MORE_COLOURS[0], "theory": NEUTRAL}
+NARROWEST_PLOT, SYMBOL_WIDTH, LETTER_WIDTH = 320, 32, 6  # pixels, for legends
 FEW_VALUES = 9  # up to so many, ticks stand at the values themselves
 
 Mark = Literal["line", "dashes", "points", "joined"]
@@ -108,7 +109,12 @@ class _Look:
         return alt.Shape("series:N", scale=ordinal(self.names, shapes), legend=self._key())
 
     def _key(self) -> alt.Legend | None:
-        return legend_of(len(self.names), symbolStrokeWidth=2) if len(self.names) > 1 else None
+        """A legend whose columns fit a narrow page, since Vega cuts what does not fit."""
+        if len(self.names) < 2:
+            return None
+        entry = SYMBOL_WIDTH + LETTER_WIDTH * max(map(len, self.names))
+        columns = max(1, min(len(self.names), NARROWEST_PLOT // entry))
+        return legend_of(len(self.names), columns=columns, symbolStrokeWidth=2)
 
 
 def _colour(one: Series) -> str:
