@@ -82,8 +82,6 @@ def numpy_quadratic() -> Run:
 
 def torchsde_quadratic() -> Run:
     """dX = −hX dt + √η σ dW by Euler–Maruyama with dt = η: a step of SGD, without momentum."""
-    import torchsde
-
     h = curvature()
 
     class Equation(torch.nn.Module):
@@ -95,40 +93,45 @@ def torchsde_quadratic() -> Run:
         def g(self, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
             return torch.full_like(x, math.sqrt(LR) * NOISE)
 
+    return _torchsde(Equation(), torch.ones(SHAPE), LR)
+
+
+def _torchsde(equation: torch.nn.Module, start: torch.Tensor, lr: float) -> Run:
+    import torchsde
+
     @torch.no_grad()
     def run(num_steps: int) -> float:
-        start = time.perf_counter()
-        torchsde.sdeint(
-            Equation(), torch.ones(SHAPE), torch.tensor([0.0, num_steps * LR]), method="euler", dt=LR, adaptive=False
-        )
-        return time.perf_counter() - start
+        begin = time.perf_counter()
+        torchsde.sdeint(equation, start, torch.tensor([0.0, num_steps * lr]), method="euler", dt=lr, adaptive=False)
+        return time.perf_counter() - begin
 
     return run
 
 
 def diffrax_quadratic() -> Run:
     """The same equation, jitted and compiled beforehand, with the fastest of diffrax's Brownian paths."""
-    import diffrax
-    import jax
     import jax.numpy as jnp
     import lineax
 
     h = jnp.asarray(curvature().numpy())
-    like = jax.ShapeDtypeStruct(SHAPE, jnp.float32)
+    noise = lineax.DiagonalLinearOperator(jnp.full(SHAPE, math.sqrt(LR) * NOISE))
+    return _diffrax(lambda t, x, args: -h * x, lambda t, x, args: noise, SHAPE, jnp.ones(SHAPE), LR)
+
+
+def _diffrax(drift: Any, diffusion: Any, noise_shape: tuple[int, int], start: Any, lr: float) -> Run:
+    import diffrax
+    import jax
+    import jax.numpy as jnp
 
     def solve(num_steps: int, key: Any) -> Any:
-        noise = lineax.DiagonalLinearOperator(jnp.full(SHAPE, math.sqrt(LR) * NOISE))
-        path = diffrax.UnsafeBrownianPath(shape=like, key=key)
-        terms = diffrax.MultiTerm(
-            diffrax.ODETerm(lambda t, x, args: -h * x), diffrax.ControlTerm(lambda t, x, args: noise, path)
-        )
+        path = diffrax.UnsafeBrownianPath(shape=jax.ShapeDtypeStruct(noise_shape, jnp.float32), key=key)
         solution = diffrax.diffeqsolve(
-            terms,
+            diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, path)),
             diffrax.Euler(),
             t0=0.0,
-            t1=num_steps * LR,
-            dt0=LR,
-            y0=jnp.ones(SHAPE),
+            t1=num_steps * lr,
+            dt0=lr,
+            y0=start,
             max_steps=num_steps + 1,
             adjoint=diffrax.ForwardMode(),
         )
@@ -141,9 +144,9 @@ def diffrax_quadratic() -> Run:
         if num_steps not in ready:
             jax.block_until_ready(solve(num_steps, jax.random.key(0)))
             ready.add(num_steps)
-        start = time.perf_counter()
+        begin = time.perf_counter()
         jax.block_until_ready(solve(num_steps, jax.random.key(1)))
-        return time.perf_counter() - start
+        return time.perf_counter() - begin
 
     return run
 
@@ -198,3 +201,55 @@ def numpy_network() -> Run:
         np.subtract(x, g, out=x)
 
     return timed(step)
+
+
+def torchsde_network() -> Run:
+    """dX = −∇L dt + √η S dW by Euler–Maruyama with dt = η; the columns of S are σ ∇fᵢ / n, so that the product S dW,
+    which torchsde takes together with the drift, needs no matrix for each network."""
+    features, targets = network()
+
+    def upwards(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+        """2u ∘ Aᵀs/n and −2v ∘ Aᵀs/n for s of (network, example)."""
+        back = (slope @ features) * (2 / EXAMPLES)
+        return torch.cat((x[:, :DIM] * back, x[:, DIM:] * -back), dim=1)
+
+    class Equation(torch.nn.Module):
+        noise_type, sde_type = "general", "ito"
+
+        def f(self, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            u, v = x[:, :DIM], x[:, DIM:]
+            return upwards(x, targets - (u * u - v * v) @ features.T)
+
+        def g(self, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            columns = [upwards(x, row.expand(len(x), -1)) for row in torch.eye(EXAMPLES)]
+            return math.sqrt(NETWORK_LR) * NOISE * torch.stack(columns, dim=2)
+
+        def f_and_g_prod(self, t: torch.Tensor, x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.f(t, x), upwards(x, math.sqrt(NETWORK_LR) * NOISE * w)
+
+    return _torchsde(Equation(), torch.ones((NETWORKS, 2 * DIM)), NETWORK_LR)
+
+
+def diffrax_network() -> Run:
+    """The same equation, with S as a function of dW instead of a matrix."""
+    import jax
+    import jax.numpy as jnp
+    import lineax
+
+    features, targets = (jnp.asarray(value.numpy()) for value in network())
+    noise_shape = (NETWORKS, EXAMPLES)
+
+    def upwards(x: Any, slope: Any) -> Any:
+        back = (slope @ features) * (2 / EXAMPLES)
+        return jnp.concatenate((x[:, :DIM] * back, x[:, DIM:] * -back), axis=1)
+
+    def drift(t: Any, x: Any, args: Any) -> Any:
+        u, v = x[:, :DIM], x[:, DIM:]
+        return upwards(x, targets - (u * u - v * v) @ features.T)
+
+    def diffusion(t: Any, x: Any, args: Any) -> Any:
+        return lineax.FunctionLinearOperator(
+            lambda w: upwards(x, math.sqrt(NETWORK_LR) * NOISE * w), jax.ShapeDtypeStruct(noise_shape, jnp.float32)
+        )
+
+    return _diffrax(drift, diffusion, noise_shape, jnp.ones((NETWORKS, 2 * DIM)), NETWORK_LR)

@@ -9,7 +9,7 @@ import pytest
 
 from lightball.cli.main import main
 
-FAST = ["theory", "slow", "--etas", "0.2,0.1,0.06", "--slow-time", "1", "--trajectories", "50"]
+FAST = ["theory", "slow", "--etas", "0.2,0.1,0.06", "--slow-time", "1", "--trajectories", "500"]
 
 
 def test_text_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

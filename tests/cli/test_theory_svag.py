@@ -49,7 +49,10 @@ def test_the_seed_decides(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--momentum", "1"], "momentum is 1; required is 0 ≤ momentum < 1; 0.9 is usual"),
+        (
+            ["--momentum", "1"],
+            "momentum is 1; required is 0 < momentum < 1, since SGD without it is always beside it; 0.9 is usual",
+        ),
         (["--ells", "0,1"], "ells are 0, 1; required are two or more different numbers ≥ 1: try 1,2,4"),
         (["--lr", "-1"], "the learning rate is -1 and the time 30; required is 0 < η ≤ T < ∞"),
     ],

@@ -11,7 +11,7 @@ from lightball.cli.main import main
 
 COMMANDS = {
     "variance": ["theory", "variance", "--momentum", "0.5,0.9", "--steps", "50", "--trajectories", "200"],
-    "stability": ["theory", "stability", "--momentum", "0,0.9", "--steps", "200", "--trajectories", "16"],
+    "stability": ["theory", "stability", "--momentum", "0,0.9", "--steps", "200", "--trajectories", "64"],
 }
 
 
@@ -52,7 +52,7 @@ def test_json_is_one_object_and_options_reach_it(name: str, capsys: pytest.Captu
     [
         (["variance", "--momentum", "1.5"], "lightball: momentum is 1.5; required is 0 ≤ momentum < 1: try 0.9"),
         (["variance", "--momentum", "much"], "'much' is not a list of numbers"),
-        (["stability", "--curvature", "-1"], "lightball: curvature is -1; required is a finite number > 0"),
+        (["stability", "--curvature", "-1"], "lightball: curvature is -1; required is a number from 1e-100"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

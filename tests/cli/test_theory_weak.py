@@ -68,6 +68,11 @@ def test_schedule_as_json_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads(capsys.readouterr().out)
     assert content["momentum"] == "cycle:6:0,0.9"
     assert content["ratios"][-1] < 0.5
+    seeded = [*FEW, "--trajectories", "50", "--seed", "7", "--device", "cpu"]
+    assert main(["theory", "schedule", *seeded, "--json", "--no-page"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["trajectories"], content["seed"]) == (50, 7)
+    assert len(content["results"][0]["simulated"]["x"]) == 3
     assert main(["theory", "schedule", *FEW, "--quiet", "--no-page"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
 
@@ -79,10 +84,12 @@ def test_schedule_as_json_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:
         (["weak", "--alpha", "inf"], "alpha is inf; required"),
         (["weak", "--alpha", "half"], "'half' is not a list of numbers"),
         (["weak", "--etas", "0.1"], "required are two or more different"),
-        (["weak", "--trajectories", "3"], "trajectories is 3; required are at least 20"),
+        (["weak", "--trajectories", "3"], "trajectories is 3; required are at least 40"),
         (["weak", "--device", "tpu"], "tpu"),
         (["schedule", "--schedule", "sometimes"], "unknown schedule 'sometimes'"),
         (["schedule", "--momentum", "restarts"], "unknown momentum 'restarts'"),
+        (["schedule", "--device", "tpu"], "tpu"),
+        (["schedule", "--trajectories", "3"], "trajectories is 3; required are at least 40"),
         (["schedule", "--etas", "3,0.1"], "above 0 and up to T = 2"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightball.dynamics.modes import modes_of
 from lightball.dynamics.moments import exact_moments, is_stable, spectral_radius, stationary_covariance
 from lightball.errors import InputError
 from lightball.oracles import Quadratic
@@ -201,14 +201,43 @@ def test_simulation_with_any_noise_has_these_moments(noise: str) -> None:
     assert not bool(((products.mean(0) - other.covariance[0]).abs() < 5 * products.std(0) / n**0.5).all())
 
 
-def test_the_grid_of_the_paper_in_three_seconds() -> None:
-    problem = Quadratic(1.0, 1.0, vector(1.0))
-    begin = time.perf_counter()
-    for exponent in range(4, 13):
-        eta = 2.0**-exponent
-        betas = [0.0, 0.9, *(1 - 0.5 * eta**alpha for alpha in (0.25, 0.5, 0.75, 1.0))]
-        exact_moments(problem, eta, np.array(betas)[:, None], num_steps=round(2 / eta), noise_scale=1 / eta)
-    assert time.perf_counter() - begin < 3
+def orthogonal(dim: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(dim)
+    return torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))[0]
+
+
+@pytest.mark.parametrize("dim", [3, 20])
+def test_label_noise_on_a_quadratic_with_flat_directions_has_a_stationary_covariance(dim: int) -> None:
+    """The same as without the rotation: rounding must not put noise into a direction without curvature."""
+    q, curvatures = orthogonal(dim), torch.linspace(0, 2, dim, dtype=torch.float64)
+    hessian = q @ torch.diag(curvatures) @ q.T
+    hessian = (hessian + hessian.T) / 2
+    rotated = stationary_covariance(Quadratic(hessian, 0.5 * hessian, torch.zeros(dim).double()), 0.1, 0.9)
+    plain = stationary_covariance(Quadratic(curvatures, 0.5 * curvatures, torch.zeros(dim).double()), 0.1, 0.9)
+    both = torch.block_diag(q, q)
+    assert bool(plain.isfinite().all())
+    torch.testing.assert_close(rotated, both @ plain @ both.T, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_flat_directions_with_noise_wander_for_ever_in_any_basis(scale: float) -> None:
+    """A curvature that is 0 but for rounding is none, whichever sign the rounding has."""
+    q = orthogonal(30)
+    hessian = q @ torch.diag(torch.cat([torch.zeros(10), torch.linspace(1, 2, 20)]).double()) @ q.T
+    problem = Quadratic(scale * (hessian + hessian.T) / 2, 1.0, torch.zeros(30).double())
+    assert int((modes_of(problem).curvature == 0).sum()) == 10
+    assert bool((stationary_covariance(problem, 0.1 / scale) == math.inf).all())
+
+
+def test_noise_that_does_not_correlate_makes_no_pairs_in_any_basis() -> None:
+    q = orthogonal(50)
+    hessian = q @ torch.diag(torch.linspace(0.1, 2, 50, dtype=torch.float64)) @ q.T
+    hessian = (hessian + hessian.T) / 2
+    for covariance in (torch.tensor(1.0).double(), torch.eye(50).double(), 3.0 * hessian):
+        assert len(modes_of(Quadratic(hessian, covariance, torch.zeros(50).double())).noise) == 50
+    # Control: noise that is diagonal in other coordinates than the Hessian correlates all modes.
+    other = torch.linspace(1, 2, 50, dtype=torch.float64)
+    assert len(modes_of(Quadratic(hessian, other, torch.zeros(50).double())).noise) == 50 * 51 // 2
 
 
 @pytest.mark.parametrize(
@@ -223,6 +252,10 @@ def test_the_grid_of_the_paper_in_three_seconds() -> None:
         ({"momentum": [[0.1], [0.2]], "effective_lr": [[0.1], [0.1], [0.1]]}, "required are shapes that broadcast"),
         ({"noise_scale": -1.0}, "noise_scale is -1.0; required are finite numbers ≥ 0"),
         ({"noise_scale": [1.0, 2.0]}, r"noise_scale has shape \(2,\), but the cases have shape \(\)"),
+        (
+            {"num_steps": 10**12},
+            r"the moments of 1,000,000,000,001 records take 4.47e\+04 GiB; required are at most 4: ",
+        ),
         ({"record_at": [11]}, "required are steps between 0 and num_steps = 10"),
     ],
 )

@@ -181,6 +181,19 @@ def test_single_precision_is_refused() -> None:
         project(HYPERBOLA, {"x": torch.ones(1, 2)})
 
 
+def test_a_manifold_through_the_origin() -> None:
+    flat = oracle_of(lambda x: 0.5 * x[:, 0] ** 2, 0.0, 0.0)
+    starts = {"x": torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)}
+    expected = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+    torch.testing.assert_close(project(flat, starts)["x"], expected, rtol=0, atol=1e-15)
+    # Where the gradient is rounded by far more than x is large.
+    wave = oracle_of(lambda x: 0.5 * (torch.sin(x[:, 0] + x[:, 1] ** 2 + 1) - np.sin(1.0)) ** 2, 0.0, 0.0)
+    origin = project(wave, {"x": torch.tensor([[0.0, 0.0], [0.1, 0.0]], dtype=torch.float64)})["x"]
+    assert float(origin.norm(dim=1).max()) < 1e-15
+    back = retract(flat, {"x": starts["x"][:1]}, geometry(flat, {"x": starts["x"][:1]}))
+    assert not back["x"].any()
+
+
 def test_a_point_far_from_the_manifold_is_not_taken_back() -> None:
     x = project(BENT, {"x": STARTS["x"][:1]})
     with pytest.raises(InputError, match="too far from the manifold of minimizers to be taken back to it"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightball.dynamics.population import Arm, Moments, chunks, simulate
+from lightball.dynamics.population import Arm, Moments, chunks, partition, simulate, simulation
 from lightball.errors import InputError
 from lightball.oracles import seed_of
 
@@ -152,6 +153,37 @@ def test_what_is_captured_on_a_gpu_is_the_whole_step(coupled: bool, monkeypatch:
     assert (replayed.covariance == launched.covariance).all()
 
 
+def test_all_of_a_population_is_on_one_stream_of_the_oracles_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warm-up, capture, replays and observables: captures on a GPU ask for it; here on the CPU."""
+    entered, happened = [], []
+
+    @contextmanager
+    def entering(device: torch.device) -> Iterator[None]:
+        entered.append(device)
+        yield
+        entered.append(None)
+
+    def noted(name: str) -> None:
+        happened.append((name, entered == [torch.device("cpu")]))
+
+    def captured(step: Callable[[], None], generators: Sequence[torch.Generator]) -> Callable[[], None]:
+        noted("capture")
+        return lambda: (noted("replay"), step())[1]
+
+    def prepared(*arguments: object) -> object:
+        noted("prepare")
+        return partition.prepare(*arguments)
+
+    monkeypatch.setattr(simulation, "stream_of_its_own", entering)
+    monkeypatch.setattr(simulation, "prepare", prepared)
+    monkeypatch.setattr(chunks, "_launches_dominate", lambda device: True)
+    monkeypatch.setattr(chunks, "captured", captured)
+    simulate(Quartic(), ARMS_OF_THREE, 3, 20, {"x": lambda x, m: (noted("observe"), x["x"][:, 0])[1]}, threads=1)
+    assert {name for name, _ in happened} == {"prepare", "capture", "replay", "observe"}
+    assert all(inside for _, inside in happened)
+    assert entered == [torch.device("cpu"), None]
+
+
 def test_coupled_arms_see_the_same_draws() -> None:
     twins = {"a": Arm(0.1, 0.5), "b": Arm(0.1, 0.5)}
     x = {"x": OBSERVABLES["first"]}
@@ -178,7 +210,10 @@ def test_what_diverges_is_counted_and_left_out() -> None:
     assert (np.diff(moments.diverged, axis=1) >= 0).all()
     assert np.isfinite(moments.mean[1, -1, 0])
     assert np.isposinf(moments.mean[2, -1, 0])
-    assert all(np.isposinf(v[-1, 0]) for v in moments.difference("all", "stable"))
+    # Means of different survivors have no difference; before anything diverged there is one.
+    for other in ("all", "some"):
+        assert all(np.isposinf(v[-1, 0]) for v in moments.difference(other, "stable"))
+        assert all(np.isfinite(v[0, 0]) for v in moments.difference(other, "stable"))
     # One arm does not disturb another.
     alone = simulate(Quartic(), {"stable": Arm(0.1)}, 60, 400, {"x": escapes}, width=100)
     assert (alone.mean[0] == moments.mean[0]).all()
@@ -212,7 +247,11 @@ def test_the_observer_hears_of_every_trajectory() -> None:
         ),
         ({"arms": {"a": Arm(0.1, 1.0)}}, "momentum of arm 'a' is 1; required is 0 ≤ momentum < 1 at every step"),
         ({"arms": {"a": Arm([0.1, np.nan, 0.1])}}, "lr of arm 'a' is nan; required is a finite number ≥ 0 at every"),
-        ({"record_at": [0, 2, 2]}, r"record_at is \[0, 2, 2\]; required are steps in increasing order, each once"),
+        (
+            {"record_at": [0, 2, 2]},
+            r"record_at is \[0, 2, 2\]; required are steps in increasing order, each once, from 0 to num_steps = 3; "
+            r"sorted\(set\(steps\)\) orders them",
+        ),
         ({"record_at": [4]}, r"record_at is \[4\]; required are .* from 0 to num_steps = 3"),
         ({"observables": {"v": lambda x, m: x["x"]}}, r"the observable 'v' gave shape \(4, 3\) for 4 trajectories"),
         ({"observables": {"v": lambda x, m: 1.0}}, r"the observable 'v' gave float for 4 trajectories"),
@@ -226,3 +265,17 @@ def test_what_cannot_be_simulated_is_refused(options: dict[str, object], message
 
 
 ARMS_OF_THREE = {"sgd": Arm(0.1), "sgdm": Arm([0.1, 0.1, 0.2], [0.9, 0.8, 0.7])}
+
+
+def test_an_arm_that_is_not_there_is_named() -> None:
+    oracle = Quartic(torch.float64)
+    moments = simulate(oracle, {"a": Arm(0.1), "b": Arm(0.1, 0.9)}, 2, 50, OBSERVABLES)
+    with pytest.raises(InputError) as error:
+        moments.difference("a", "c")
+    assert str(error.value) == "there is no arm 'c'; required is one of a, b"
+
+
+def test_one_trajectory_tells_no_standard_error() -> None:
+    moments = simulate(Quartic(torch.float64), {"a": Arm(0.1), "b": Arm(0.1, 0.9)}, 2, 1, OBSERVABLES)
+    assert np.isinf(moments.standard_error).all()
+    assert np.isinf(moments.difference("a", "b")[1]).all()

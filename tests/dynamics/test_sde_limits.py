@@ -17,7 +17,7 @@ from scipy import stats
 from torch import Tensor
 
 from lightball.dynamics.moments import exact_moments
-from lightball.dynamics.population import simulate
+from lightball.dynamics.population import Moments, simulate
 from lightball.dynamics.sde import coarse_arm, momentum_of, simulate_sde
 from lightball.dynamics.sde_moments import sde_moments, underdamped_sde_moments
 from lightball.dynamics.sde_orders import Algorithm, errors_against_sde
@@ -280,6 +280,20 @@ def test_own_noise_is_that_of_the_oracle() -> None:
         # Control: without SVAG's larger noise.
         without = float((square(ell, 1) - square(16, 16)).abs().max())
         assert ell == 1 or abs(one.errors[0] - without) > 4 * one.standard_errors[0]
+
+
+def test_rates_do_not_share_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits take errors at different rates as independent, also those of as many steps."""
+    seeds: list[int] = []
+
+    def noticed(*arguments: Any, **named: Any) -> Moments:
+        seeds.append(named["seed"])
+        return simulate(*arguments, **named)
+
+    monkeypatch.setattr("lightball.dynamics.sde_orders.simulate", noticed)
+    for seed in (0, 1):
+        errors(lambda lr: Quadratic(1.0, 1.0, X0), {"SGD": Algorithm()}, [0.31, 0.3], num_trajectories=40, seed=seed)
+    assert len(set(seeds)) == 4
 
 
 @pytest.mark.parametrize("own_noise", [False, True])

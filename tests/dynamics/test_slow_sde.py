@@ -218,6 +218,49 @@ def test_noise_along_a_circle_is_brownian_motion_on_it() -> None:
     assert 1 - exact[-1, 0] > 10 * (4 * path.standard_error[-1, 0] + 1e-3)
 
 
+def test_two_draws_a_step_are_the_noise_of_two_steps() -> None:
+    """On one noise the path of double steps is off from the path of single ones by O(dt), far less than its spread."""
+
+    def end(dt: float, draws: int) -> float:
+        options = {"observables": {"x": lambda x, m: x["x"][:, 1]}, "num_records": 2}
+        return float(simulate_slow(circle(), slow_time=0.2, dt=dt, draws=draws, **options).mean[-1, 0])  # type: ignore[arg-type]
+
+    fine = end(0.005, 1)
+    assert 0 < abs(end(0.01, 2) - fine) < 0.01
+    assert abs(end(0.01, 1) - fine) > 0.05  # control: other noise
+
+
+def test_a_trajectory_does_not_cross_the_end_of_its_manifold() -> None:
+    """L = ½(xy)² from x = 0.3: the Hessian across y = 0 is x², and noise takes x to 0, beyond which is another Γ."""
+    crossing = FunctionOracle(
+        lambda x: 0.5 * x.prod(dim=1) ** 2,
+        lambda n, g: 0.5 * torch.randn(n, 2, generator=g, dtype=torch.float64),
+        torch.tensor([0.3, 0.0], dtype=torch.float64),
+        factor=lambda x: 0.5 * torch.eye(2, dtype=torch.float64).expand(len(x), 2, 2),
+    )
+    for dt in (0.1, 0.02, 0.005):
+        with pytest.raises(InputError, match=r"smallest curvature across the minimizers goes from .* loses rank") as e:
+            simulate_slow(crossing, slow_time=1.0, dt=dt, observables={}, num_trajectories=8)
+        assert "\n" not in str(e.value)
+    # Control: from farther away none gets there.
+    far = torch.tensor([5.0, 0.0], dtype=torch.float64)
+    path = simulate_slow(crossing, slow_time=1.0, dt=0.1, observables={}, num_trajectories=8, start=far)
+    assert path.dt == pytest.approx(0.02)
+
+
+def test_the_origin_is_a_point_like_others() -> None:
+    line = FunctionOracle(
+        lambda x: 0.5 * x[:, 0] ** 2,
+        lambda n, g: torch.randn(n, 2, generator=g, dtype=torch.float64),
+        torch.zeros(2, dtype=torch.float64),
+        factor=lambda x: torch.eye(2, dtype=torch.float64).expand(len(x), 2, 2),
+    )
+    options = {"observables": {"y²": lambda x, m: x["x"][:, 1] ** 2}, "num_records": 3, "num_trajectories": 1_000}
+    path = simulate_slow(line, slow_time=1.0, dt=0.1, **options)  # type: ignore[arg-type]
+    # E y² = t; false at a fresh seed with probability 1e-4.
+    assert np.all(np.abs(path.mean[:, 0] - path.times) <= 4 * path.standard_error[:, 0])
+
+
 def test_a_seed_gives_its_path_again() -> None:
     def end(seed: int) -> float:
         path = simulate_slow(
@@ -242,7 +285,10 @@ def test_a_hundred_dimensions() -> None:
     [
         ({"dt": 0.0}, "dt is 0; required is a finite number > 0"),
         ({"slow_time": math.inf}, "slow_time is inf; required is a finite number > 0"),
-        ({"num_trajectories": 0}, "num_trajectories is 0 and num_records 51; required are at least 1 and 2"),
+        (
+            {"num_trajectories": 0},
+            "num_trajectories is 0, num_records 51 and draws 1; required are at least",
+        ),
         ({"dt": 20.0, "slow_time": 2e3}, "use a smaller time step"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -68,6 +69,15 @@ def test_where_all_have_diverged_moments_are_infinite() -> None:
     assert np.isposinf(moments.covariance[0][2:4]).all()
     assert np.isfinite(moments.covariance[0][:2, :2]).all()
     assert all(np.isposinf(part).all() for part in moments.difference("a", "b"))
+
+
+def test_variances_that_rounding_makes_negative_are_zero() -> None:
+    values, finite = values_with(0.0, 0.0)
+    moments = streamed(values, finite, [0, N])
+    rounded = replace(moments, covariance=moments.covariance - np.diag([2.0 * moments.covariance[0, 0, 0], *[0] * 5]))
+    assert rounded.covariance[0, 0, 0] < 0
+    assert rounded.variance[0, 0, 0] == rounded.standard_error[0, 0, 0] == 0
+    assert (rounded.variance[1:] == moments.variance[1:]).all()
 
 
 def test_what_is_too_large_to_square_counts_as_diverged() -> None:

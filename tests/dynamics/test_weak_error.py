@@ -88,7 +88,8 @@ def test_rates_do_not_share_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("lightball.dynamics.weak_error.simulate", noticed)
     for seed in (0, 1):
-        simulated_errors(problem, arms, "sgd", ETAS, 2.0, {"x": x_of}, 30, seed=seed)
+        # Of the two largest, each makes 6 steps.
+        simulated_errors(problem, arms, "sgd", (0.31, 0.3, 0.1), 2.0, {"x": x_of}, 40, seed=seed)
     assert len(set(seeds)) == 6
 
 
@@ -102,8 +103,8 @@ def test_progress_is_told_in_steps_of_trajectories() -> None:
         def advance(self, work: float) -> None:
             told.append(-work)
 
-    simulated_errors(problem, arms, "sgd", ETAS[:2], 2.0, {"x": x_of}, 30, observer=Told())
-    assert told[0] == 30 * (32 + 64)
+    simulated_errors(problem, arms, "sgd", ETAS[:2], 2.0, {"x": x_of}, 40, observer=Told())
+    assert told[0] == 40 * (32 + 64)
     assert sum(told) == 0
 
 

@@ -81,6 +81,11 @@ def test_least_squares_is_a_quadratic() -> None:
             "predict makes shape (2, 2) of 2 replicas, and targets have shape (3,); required is (replica, example) "
             "and (example,)",
         ),
+        (
+            {"predict": lambda x: x[0, 5]},
+            "predict failed for 2 replicas with IndexError: index 5 is out of bounds for dimension 1 with size 3; "
+            "required is a function (replica, dim) → (replica, example) of torch operations",
+        ),
         ({"noise": "cauchy"}, "noise is 'cauchy'; required is one of gaussian, rademacher, student-t"),
     ],
 )

@@ -71,6 +71,12 @@ def test_an_unknown_covariance_is_said() -> None:
         ({"sampler": lambda n, g: normal(n, g)[:, 0]}, "sampler gives shape (2,) for 2 replicas; required is (2, 2)"),
         ({"noise": lambda x, z: z[:, :1]}, "noise gives shape (2, 1) for 2 replicas; required is (2, 2)"),
         ({"factor": lambda x: x}, "factor gives shape (2, 2) for 2 replicas; required is (2, 2, columns)"),
+        (
+            {"loss": lambda x: loss(x) if x > 0 else -loss(x)},
+            "loss failed for 2 replicas with RuntimeError: Boolean value of Tensor with more than one value is "
+            "ambiguous; required is a function of all replicas at once, the first axis, made of torch operations",
+        ),
+        ({"loss": lambda x: 1.0}, "loss gives float; required is a tensor, replica axis first"),
     ],
 )
 def test_functions_of_other_shapes_are_refused(changes: dict[str, object], message: str) -> None:

@@ -16,7 +16,7 @@ from lightball.theory.slow import Slow, SlowSettings, run_slow
 
 @pytest.fixture(scope="module")
 def result() -> Slow:
-    return run_slow(SlowSettings("hyperbola", etas=(0.2, 0.1, 0.05), slow_time=1.0, trajectories=100))
+    return run_slow(SlowSettings("hyperbola", etas=(0.2, 0.1, 0.05), slow_time=1.0, trajectories=500))
 
 
 def test_it_answers_first(result: Slow) -> None:
@@ -44,9 +44,27 @@ def test_it_says_what_does_not_agree(result: Slow) -> None:
 
 def test_it_says_what_diverged() -> None:
     page = slow_page(run_slow(SlowSettings("hyperbola", etas=(2.0, 1.5), slow_time=36.0, trajectories=20)))
-    assert page.answer.startswith("At these learning rates trajectories diverge")
-    assert any("at most 20 of SGD" in line for line in page.lead)
+    assert page.answer == (
+        "Whether SGD and SGDM drift alike cannot be told from these runs: trajectories of SGD diverge at all rates but "
+        "one or none; lower the learning rates."
+    )
+    assert any("20 of SGD at η = 2, " in line for line in page.lead)
     assert "diverged" in plain_text(page)
+
+
+def test_it_says_what_cannot_be_told() -> None:
+    few = run_slow(SlowSettings("hyperbola", etas=(0.2, 0.1, 0.05), slow_time=0.5, trajectories=6))
+    page = slow_page(few)
+    assert page.answer.startswith("Whether SGD and SGDM drift alike cannot be told from these runs: x² − y² at slow")
+    assert page.answer.endswith("the slow SDE moves it, to 3.3094; take more trajectories, or a longer slow time.")
+
+
+def test_survivors_are_no_agreement() -> None:
+    page = slow_page(run_slow(SlowSettings("hyperbola", etas=(0.6, 0.5, 0.4), trajectories=400)))
+    assert page.answer.startswith("Whether SGD and SGDM drift alike cannot be told from these runs")
+    assert page.answer.endswith("lower the learning rates, of which some let trajectories diverge.")
+    assert "e+" not in plain_text(page)
+    assert any(line.startswith("Trajectories diverged, ") and "of SGD at η = 0.603" in line for line in page.lead)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (400, "light")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -30,16 +31,16 @@ def page(result: SvagResult) -> Page:
 def test_the_answer_is_what_was_measured(result: SvagResult) -> None:
     assert svag_page(result).answer == (
         "With less curvature in a step SGD and SGDM come together: the gap of their losses falls from 1.59 at ℓ = 1 to "
-        "0.225 at ℓ = 8, as ℓ^−1.31 where ℓ is large."
+        "0.225 at ℓ = 8, and as ℓ^−1.31 between ℓ = 32 and 64."
     )
     far = run_svag(SvagSettings(trajectories=0))
-    assert svag_page(far).answer.endswith("to 0.0278 at ℓ = 64, in proportion to 1/ℓ where ℓ is large.")
+    assert svag_page(far).answer.endswith("to 0.0278 at ℓ = 64, and in proportion to 1/ℓ between ℓ = 256 and 512.")
     apart = svag_page(run_svag(replace(SETTINGS, memory="time", trajectories=0, ells=(1, 64))))
     assert apart.answer == (
         "With less curvature in a step SGD and SGDM stay apart: the gap of their losses goes from 1.59 at ℓ = 1 to "
         "0.478 at ℓ = 64."
     )
-    assert "SGDM then tends to the underdamped SDE" in apart.lead[1]
+    assert "SGDM then tends to the underdamped SDE" in apart.lead[0]
 
 
 def test_divergence_is_said() -> None:
@@ -60,6 +61,26 @@ def test_agreement_is_counted(result: SvagResult) -> None:
     wrong = svag_page(replace(result, final=replace(result.final, exact=doubled))).lead[-1]
     assert " of 8 of its 95 % intervals" in wrong
     assert "does not agree" in wrong
+
+
+def test_without_noise_a_gap_that_rises_is_said_to_rise_and_the_simulation_agrees() -> None:
+    page = svag_page(run_svag(SvagSettings(variance=0.0, ells=(1, 2), trajectories=100)))
+    assert page.answer == (
+        "With less curvature in a step SGD and SGDM come together where ℓ is large: the gap of their losses rises from "
+        "0.249 at ℓ = 1 to 0.32 at ℓ = 2, and falls as ℓ^−1.65 between ℓ = 8 and 16."
+    )
+    assert page.lead[-1].endswith("agrees: 4 of 4 of its 95 % intervals hold the exact gap.")
+    table = page.sections[0].parts[0]
+    assert isinstance(table, Table)
+    assert table.rows[0][2] == "0.248636 ± 0"
+
+
+def test_simulated_gaps_that_diverge_alone_do_not_agree(result: SvagResult) -> None:
+    found = result.final.simulated
+    assert found is not None
+    lost = replace(found, errors=(math.inf, *found.errors[1:]), standard_errors=(math.inf, *found.standard_errors[1:]))
+    said = svag_page(replace(result, final=replace(result.final, simulated=lost))).lead[-1]
+    assert "7 of 8 of its 95 % intervals" in said
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1400, "dark")])

@@ -60,7 +60,7 @@ def test_what_has_no_order_is_refused() -> None:
     )
     with pytest.raises(InputError) as error:
         SdeSettings(trajectories=3)
-    assert str(error.value) == "trajectories is 3; required are at least 20"
+    assert str(error.value) == "trajectories is 3; required are at least 40"
     with pytest.raises(InputError) as error:
         run_sde(SdeSettings(damping=40.0))
     assert str(error.value) == (

@@ -116,13 +116,16 @@ def test_beyond_stability_there_is_an_answer() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"momentum": 1.0}, "momentum is 1; required is 0 ≤ momentum < 1; 0.9 is usual"),
+        (
+            {"momentum": 1.0},
+            "momentum is 1; required is 0 < momentum < 1, since SGD without it is always beside it; 0.9 is usual",
+        ),
         ({"memory": "both"}, "memory is 'both'; required is one of steps, time"),
         ({"spectrum": (1.0, 0.0)}, "spectrum is 1, 0; required are finite curvatures > 0: try 1,0.1"),
         ({"variance": math.nan}, "variance is nan; required is a finite number ≥ 0; 1 is the default"),
         ({"ells": (2, 2)}, "ells are 2, 2; required are two or more different numbers ≥ 1: try 1,2,4"),
         ({"ells": (0, 2)}, "ells are 0, 2; required are two or more different numbers ≥ 1: try 1,2,4"),
-        ({"trajectories": 5}, "trajectories is 5; required are at least 20, or 0 for none"),
+        ({"trajectories": 5}, "trajectories is 5; required are at least 40, or 0 for none"),
         ({"noise": "cauchy"}, "noise is 'cauchy'; required is one of gaussian, rademacher, student-t"),
         ({"lr": 40.0}, "the learning rate is 40 and the time 30; required is 0 < η ≤ T < ∞"),
         ({"lr": math.nan}, "the learning rate is nan and the time 30; required is 0 < η ≤ T < ∞"),

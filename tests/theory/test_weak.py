@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import time
+from itertools import pairwise
 
 import pytest
 
@@ -19,10 +19,8 @@ def default() -> Weak:
     return run_weak(WeakSettings())
 
 
-def test_local_orders_of_exact_errors_are_those_of_the_paper_in_five_seconds() -> None:
-    begin = time.perf_counter()
+def test_local_orders_of_exact_errors_are_those_of_the_paper() -> None:
     found = run_weak(WeakSettings(trajectories=0)).to_json()["results"]
-    assert time.perf_counter() - begin < 5
     for result in found:
         assert result["order"] == pytest.approx(ORDERS[result["alpha"]], abs=0.03)
         assert result["square"]["order"] == pytest.approx(ORDERS[result["alpha"]], abs=0.03)
@@ -36,13 +34,20 @@ def test_local_orders_of_exact_errors_are_those_of_the_paper_in_five_seconds() -
 
 
 def test_the_simulation_agrees_with_the_exact_errors(default: Weak) -> None:
-    """25 errors within 3 conservative standard errors: false alarms below 25 × 0.3 %."""
-    for result in default.to_json()["results"]:
-        exact = {point["eta"]: point["error"] for point in result["points"]}
-        assert len(result["simulated"]) == 5
-        for point in result["simulated"]:
-            assert abs(point["error"] - exact[point["eta"]]) < 3 * point["se"]
-            assert point["used"]
+    """On the whole grid, by 95 % intervals. For each α the 9 are independent: more than 3 miss with a probability of
+    6e-4, for any of the five α's of 0.3 %."""
+    results = default.to_json()["results"]
+
+    def misses(simulated: list[dict[str, float]], exact: list[dict[str, float]]) -> int:
+        assert [point["eta"] for point in simulated] == [point["eta"] for point in exact]
+        pairs = zip(simulated, exact, strict=True)
+        return sum(abs(one["error"] - other["error"]) > 1.96 * one["se"] for one, other in pairs)
+
+    for result in results:
+        assert misses(result["simulated"], result["points"]) <= 3
+    # Control: the exact errors of the next α are refused.
+    for result, following in pairwise(results):
+        assert misses(result["simulated"], following["points"]) > 3
 
 
 def test_json_is_what_the_format_says(default: Weak) -> None:
@@ -78,6 +83,13 @@ def test_points_that_noise_limits_are_named() -> None:
     assert [point["used"] for point in points] == [True, False, False]
 
 
+def test_alphas_that_agree_in_six_digits_are_told_apart() -> None:
+    one, other = (run_weak(WeakSettings((alpha,), trajectories=0)).results[0].error for alpha in (0.5, 0.5 + 1e-9))
+    both = run_weak(WeakSettings((0.5, 0.5 + 1e-9), trajectories=0)).results
+    assert [result.error for result in both] == [one, other]
+    assert one != other
+
+
 def test_beyond_one_nothing_is_proven() -> None:
     found = run_weak(WeakSettings((1.5,), trajectories=0)).to_json()["results"][0]
     assert found["theorem"] is None
@@ -101,7 +113,7 @@ def test_rates_beyond_stability_have_an_answer() -> None:
         ({"noise": "cauchy"}, "noise is 'cauchy'"),
         ({"etas": (0.1,)}, "the rates are 0.1; required are two or more different"),
         ({"etas": (0.1, 3.0)}, "up to T = 2"),
-        ({"trajectories": 5}, "trajectories is 5; required are at least 20"),
+        ({"trajectories": 5}, "trajectories is 5; required are at least 40"),
         ({"trajectories": 0, "loss": "cosine"}, "only the quadratic has exact errors"),
     ],
 )

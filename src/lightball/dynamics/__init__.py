@@ -12,7 +12,7 @@ from lightball.dynamics.ensemble import Ensemble
 from lightball.dynamics.manifold import geometry, hessian_trace, project, sharpness
 from lightball.dynamics.modes import LinearMoments
 from lightball.dynamics.moments import exact_moments, is_stable, spectral_radius, stationary_covariance
-from lightball.dynamics.population import Arm, Moments, simulate
+from lightball.dynamics.population import Arm, Moments, coordinate, coordinates, loss_of, simulate, square
 from lightball.dynamics.sde import simulate_sde
 from lightball.dynamics.sde_moments import sde_moments, underdamped_sde_moments
 from lightball.dynamics.sde_orders import Algorithm, errors_against_sde
@@ -30,12 +30,15 @@ __all__ = [
     "Stepper",
     "WeakError",
     "compiler_available",
+    "coordinate",
+    "coordinates",
     "errors_against_sde",
     "exact_errors",
     "exact_moments",
     "geometry",
     "hessian_trace",
     "is_stable",
+    "loss_of",
     "project",
     "sde_moments",
     "sharpness",
@@ -44,6 +47,7 @@ __all__ = [
     "simulate_slow",
     "simulated_errors",
     "spectral_radius",
+    "square",
     "stationary_covariance",
     "underdamped_sde_moments",
 ]

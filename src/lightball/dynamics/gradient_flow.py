@@ -50,8 +50,7 @@ def flow(
     Raises:
         InputError: the flow diverges, or reaches no minimizer, or only ever more slowly.
     """
-    x, starts = x.clone(), x.norm(dim=-1)
-    starts = torch.where(starts > 0, starts, torch.ones_like(starts))
+    x, starts = x.clone(), sizes(x)
     steps, times, limits = (torch.zeros_like(starts) for _ in range(3))
     moving = torch.arange(len(x), device=x.device)
     for number in range(_MOST_STEPS):
@@ -73,6 +72,12 @@ def flow(
         f"gradient flow is not near a minimizer after {_MOST_STEPS:,} steps: the loss needs a manifold of minimizers "
         "that the flow reaches from here; start nearer to one"
     )
+
+
+def sizes(x: Float[Tensor, "replica dim"]) -> Float[Tensor, "replica"]:
+    """|x|, by which errors are measured; 1 at the origin."""
+    norms = x.norm(dim=-1)
+    return torch.where(norms > 0, norms, torch.ones_like(norms))
 
 
 @dataclass(frozen=True)

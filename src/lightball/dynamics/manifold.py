@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lightball.dynamics.gradient_flow import flow
+from lightball.dynamics.gradient_flow import flow, sizes
 from lightball.errors import InputError
 from lightball.oracles.derivatives import gradient, hessian
 
@@ -81,7 +81,7 @@ def project(oracle: NoisyGradients, x: Tensors, rank_tolerance: float = RANK_TOL
             "float64; make the oracle with x0.double()"
         )
     near = {"x": flow(oracle, x["x"], rank_tolerance)}
-    return retract(oracle, near, geometry(oracle, near, rank_tolerance=rank_tolerance))
+    return retract(oracle, near, geometry(oracle, near, rank_tolerance=rank_tolerance), sizes(x["x"]))
 
 
 def geometry(
@@ -108,17 +108,23 @@ def geometry_of(
     return Geometry(axes[..., -rank:], curvatures[..., -rank:])
 
 
-def retract(oracle: NoisyGradients, x: Tensors, base: Geometry) -> Tensors:
+def retract(
+    oracle: NoisyGradients, x: Tensors, base: Geometry, least_sizes: Float[Tensor, "replica"] | None = None
+) -> Tensors:
     """The point of Γ that is reached from x along the normal space of a point of Γ nearby.
 
     Newton's method with the Hessian of that point. From x = p + v, with v tangent at p, it ends at
     p + v + ½ II(v, v) + O(v³), II the second fundamental form: where Φ and the closest point are too, to this order.
 
+    Args:
+        least_sizes: what rounding is measured by where x is smaller, as near the origin; |x| by default, or 1 for 0.
+
     Raises:
         InputError: x is too far from Γ.
     """
     at = x["x"]
-    size, last = at.norm(dim=-1), torch.inf
+    size = sizes(at) if least_sizes is None else torch.maximum(at.norm(dim=-1), least_sizes)
+    last = torch.inf
     for _ in range(_MOST_CORRECTIONS):
         across = (base.normals.mT @ gradient(oracle, {"x": at})[..., None]) / base.curvatures[..., None]
         at = at - (base.normals @ across)[..., 0]

@@ -52,7 +52,11 @@ class Modes:
 
 
 def modes_of(problem: Quadratic) -> Modes:
-    """The modes of a quadratic, in float64 on the CPU; diagonal ones keep their coordinates. Cost: one ``eigh``."""
+    """The modes of a quadratic, in float64 on the CPU; diagonal ones keep their coordinates. Cost: one ``eigh``.
+
+    In a basis that is computed, curvatures and noise below 10 d ε of the largest are rounding, and become 0: a flat
+    direction without noise is one, and modes whose noises do not correlate make no pair.
+    """
     hessian, covariance, start = (
         value.detach().to("cpu", torch.float64) for value in (problem.curvature, problem.covariance, problem.x0)
     )
@@ -60,9 +64,16 @@ def modes_of(problem: Quadratic) -> Modes:
     basis = None
     if hessian.ndim == 2:
         hessian, basis = torch.linalg.eigh(hessian)
-        covariance, start = basis.T @ covariance @ basis, basis.T @ start
+        hessian = _without_rounding(hessian)
+        covariance, start = _without_rounding(basis.T @ covariance @ basis), basis.T @ start
     first, second = torch.nonzero(torch.triu(covariance)).unbind(1)
     return Modes(hessian, basis, start, first, second, covariance[first, second])
+
+
+def _without_rounding(values: Float64[Tensor, "mode *mode"]) -> Float64[Tensor, "mode *mode"]:
+    """With exact zeros where an orthogonal transformation in float64 leaves no more than its rounding."""
+    size = values.abs()
+    return torch.where(size > 10 * len(values) * torch.finfo(torch.float64).eps * size.max(), values, 0.0)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from lightball.oracles import Quadratic
 
+_BYTES_OF_RECORDS = 2**32
 _NUMBERS_IN_MEMORY = 2**22  # transitions that are computed at once
 
 
@@ -48,12 +49,13 @@ def exact_moments(
     cases; d(d+1)/2 products of 2×2 matrices a step for noise that is not diagonal in the basis of the Hessian.
 
     Raises:
-        InputError: rates or momenta out of range, or shapes that do not fit.
+        InputError: rates or momenta out of range, shapes that do not fit, or more records than memory should hold.
     """
     modes = modes_of(problem)
     rates, momenta = _schedules(effective_lr, momentum, num_steps)
     case = rates.shape[:-1]
     scale = _scale(noise_scale, case)
+    _require_memory(num_steps + 1 if record_at is None else len(record_at), modes, scale)
     steps = _recorded(record_at, num_steps)
     places = {step: place for place, step in enumerate(steps)}
 
@@ -182,6 +184,15 @@ def _scale(noise_scale: ArrayLike, case: torch.Size) -> Float64[Tensor, "*case"]
             f"noise_scale has shape {scale.shape}, but the cases have shape {tuple(case)}: give one number for all or "
             "one for each case"
         ) from None
+
+
+def _require_memory(num_records: int, modes: Modes, scale: Tensor) -> None:
+    needed = 8 * num_records * scale.numel() * (2 * modes.dim + 4 * len(modes.noise))
+    if needed > _BYTES_OF_RECORDS:
+        raise InputError(
+            f"the moments of {num_records:,} records take {needed / 2**30:.3g} GiB; required are at most "
+            f"{_BYTES_OF_RECORDS / 2**30:g}: record fewer steps (record_at), or take larger learning rates"
+        )
 
 
 def _recorded(record_at: Sequence[int] | None, num_steps: int) -> list[int]:

@@ -47,7 +47,7 @@ class Algorithm:
 def errors_against_sde(
     oracle_at: Callable[[float], CovarianceOracle],
     algorithms: Mapping[str, Algorithm],
-    lrs: Sequence[float],
+    etas: Sequence[float],
     horizon: float,
     observables: Mapping[str, Observable],
     damping: float | None = None,
@@ -65,7 +65,7 @@ def errors_against_sde(
     Args:
         oracle_at: η → oracle; noise of variance 1/η is the theorem's hardest case, σ = η^{-1/2}.
         algorithms: by name.
-        lrs: the learning rates η.
+        etas: the learning rates η.
         horizon: T.
         observables: h, by name.
         damping: c of the underdamped equation, which is left out if None.
@@ -81,7 +81,7 @@ def errors_against_sde(
         InputError: ``substeps`` is no multiple of an ``ell``, or an argument of the simulation cannot be used.
     """
     gaps: dict[tuple[str, Equation, str], list[tuple[float, float]]] = {}
-    for effective_lr in lrs:
+    for effective_lr in etas:
         setting = _Setting(
             observables,
             effective_lr,
@@ -99,7 +99,7 @@ def errors_against_sde(
             with np.errstate(invalid="ignore"):  # both diverged
                 gap = means[name][..., i] - limits[equation][..., i]
             gaps.setdefault((name, equation, observable), []).append(largest_error(gap, sizes))
-    return {key: WeakError(tuple(lrs), *zip(*of_key, strict=True)) for key, of_key in gaps.items()}
+    return {key: WeakError(tuple(etas), *zip(*of_key, strict=True)) for key, of_key in gaps.items()}
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,8 @@ class _Setting:
             self.num_trajectories,
             self.observables,
             record_at=[k * each for k in records(self.num_steps)],
-            seed=seed_of(use=use, seed=self.seed, steps=self.num_steps),  # rates must not share noise: fits weigh them
+            # Rates must not share noise: fits take their errors as independent.
+            seed=seed_of(use=use, seed=self.seed, eta=float(self.effective_lr)),
             device=self.device,
             observer=self.observer,
         )

@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightball.dynamics.manifold import Geometry, geometry, geometry_of, project, retract
+from lightball.dynamics.gradient_flow import sizes
+from lightball.dynamics.manifold import RANK_TOLERANCE, Geometry, geometry, geometry_of, project, retract
 from lightball.errors import InputError
 from lightball.oracles.derivatives import hessian
 from lightball.oracles.seeds import seed_of
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from lightball.oracles.protocol import CovarianceOracle, Tensors
 
 _HESSIAN_ENTRIES = 2**22  # of all trajectories that are moved at once
+# Where Γ ends the smallest curvature across it is a square, c s² at a distance s. A step over the end passes half of s
+# in its first stage, or else twice s in its last one.
+_MOST_BENT = 4.0  # times as curved, or as flat, within one step
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def diffusion(at: Point) -> Float[Tensor, "replica dim noise"]:
 class SlowPath:
     """Observables of the slow SDE at recorded times: means over trajectories, and their standard errors (0 for one).
 
-    ``times`` are slow times t = η²k.
+    ``times`` are slow times t = η²k, and ``dt`` the steps between them that were taken.
     """
 
     times: Float[np.ndarray, "record"]
@@ -109,6 +113,7 @@ class SlowPath:
     num_trajectories: int
     mean: Float[np.ndarray, "record observable"]
     standard_error: Float[np.ndarray, "record observable"]
+    dt: float
 
 
 def simulate_slow(
@@ -119,6 +124,7 @@ def simulate_slow(
     observables: Mapping[str, Observable],
     num_trajectories: int = 1,
     num_records: int = 51,
+    draws: int = 1,
     start: Float[Tensor, "dim"] | None = None,
     seed: int = 0,
 ) -> SlowPath:
@@ -135,31 +141,37 @@ def simulate_slow(
         observables: by name, functions of x and m as in :func:`~lightball.dynamics.population.simulate`; m is zero.
         num_trajectories: one is enough where no noise is along Γ, as with label noise: the path is then certain.
         num_records: how many times are recorded, evenly spaced, both ends among them.
+        draws: of the noise in a step. A path with 2 has the noise of one with 1 and half the ``dt``, at the same seed,
+            so that their difference is the error of the step: that of the finer path, where it is O(dt).
         start: by default that of the oracle.
 
     Raises:
-        InputError: a time that is not positive, an oracle without a manifold of minimizers, a step that is too long.
+        InputError: a time that is not positive, an oracle without a manifold of minimizers, a step that is too long, or
+            that comes to an end of the manifold.
     """
     for name, value in {"slow_time": slow_time, "dt": dt}.items():
         if not 0 < value < math.inf:
             raise InputError(f"{name} is {value:g}; required is a finite number > 0")
-    if num_trajectories < 1 or num_records < 2:
+    if num_trajectories < 1 or num_records < 2 or draws < 1:
         raise InputError(
-            f"num_trajectories is {num_trajectories} and num_records {num_records}; required are at least 1 and 2"
+            f"num_trajectories is {num_trajectories}, num_records {num_records} and draws {draws}; required are at "
+            "least 1, 2 and 1"
         )
     between = math.ceil(slow_time / (num_records - 1) / dt * (1 - 1e-12))
     step = slow_time / (num_records - 1) / between
-    first = project(oracle, oracle.start(1) if start is None else {"x": start[None]})["x"]
-    rank = geometry(oracle, {"x": first}).rank
+    begun = oracle.start(1) if start is None else {"x": start[None]}
+    first = project(oracle, begun)["x"]
+    move = _Move(oracle, geometry(oracle, {"x": first}).rank, sizes(begun["x"]), step, draws)
     width = max(1, _HESSIAN_ENTRIES // first.shape[1] ** 2)
     parts = []
     for chunk, done in enumerate(range(0, num_trajectories, width)):
         generator = torch.Generator(first.device).manual_seed(seed_of(use="slow", seed=seed, chunk=chunk))
         x: Tensors = {"x": first.repeat(min(width, num_trajectories - done), 1)}
+        here = point(oracle, x, move.rank)
         records = [_observe(observables, x)]
         for _ in range(num_records - 1):
             for _ in range(between):
-                x = _step(oracle, x, rank, step, generator)
+                x, here = move.step(x, here, generator)
             records.append(_observe(observables, x))
         parts.append(np.stack(records))
     values = np.concatenate(parts, axis=1)  # record trajectory observable
@@ -170,22 +182,55 @@ def simulate_slow(
         num_trajectories=num_trajectories,
         mean=values.mean(axis=1),
         standard_error=spread / math.sqrt(num_trajectories),
+        dt=step,
     )
 
 
-def _step(oracle: CovarianceOracle, x: Tensors, rank: int, dt: float, generator: torch.Generator) -> Tensors:
+@dataclass(frozen=True)
+class _Move:
     """The classical Runge–Kutta step of order 4, every stage on Γ; noise drives it evenly, by the factor at x."""
-    here = point(oracle, x, rank)
-    spread = diffusion(here)
-    z = torch.randn(spread.shape[0], spread.shape[2], generator=generator, dtype=spread.dtype, device=generator.device)
-    noise = math.sqrt(dt) * _apply(spread, z)
-    speed = dt * drift(here) + noise
-    moved = speed / 6
-    for reach, weight in ((0.5, 1 / 3), (0.5, 1 / 3), (1.0, 1 / 6)):
-        stage = retract(oracle, {"x": x["x"] + reach * speed}, here.geometry)
-        speed = dt * drift(point(oracle, stage, rank)) + noise
-        moved = moved + weight * speed
-    return retract(oracle, {"x": x["x"] + moved}, here.geometry)
+
+    oracle: CovarianceOracle
+    rank: int
+    sizes: Float[Tensor, "1"]
+    dt: float
+    draws: int
+
+    def step(self, x: Tensors, here: Point, generator: torch.Generator) -> tuple[Tensors, Point]:
+        noise = math.sqrt(self.dt) * self._noise(diffusion(here), generator)
+        speed = self.dt * drift(here) + noise
+        moved = speed / 6
+        for reach, weight in ((0.5, 1 / 3), (0.5, 1 / 3), (1.0, 1 / 6)):
+            _, stage = self._on_manifold(x["x"] + reach * speed, here)
+            speed = self.dt * drift(stage) + noise
+            moved = moved + weight * speed
+        return self._on_manifold(x["x"] + moved, here)
+
+    def _noise(self, spread: Float[Tensor, "replica dim noise"], generator: torch.Generator) -> Tensor:
+        replicas, _, size = spread.shape
+        z = torch.zeros(replicas, size, dtype=spread.dtype, device=generator.device)
+        for _ in range(self.draws):
+            z += torch.randn(replicas, size, generator=generator, dtype=spread.dtype, device=generator.device)
+        return _apply(spread, z / math.sqrt(self.draws))
+
+    def _on_manifold(self, x: Float[Tensor, "replica dim"], here: Point) -> tuple[Tensors, Point]:
+        back = retract(self.oracle, {"x": x}, here.geometry, self.sizes)
+        there = point(self.oracle, back, self.rank)
+        _require_manifold(here.geometry, there.geometry)
+        return back, there
+
+
+def _require_manifold(here: Geometry, there: Geometry) -> None:
+    lowest, largest = there.curvatures[:, 0], there.curvatures[:, -1]
+    before = here.curvatures[:, 0]
+    going_on = (lowest > RANK_TOLERANCE * largest) & (lowest >= before / _MOST_BENT) & (lowest <= before * _MOST_BENT)
+    if not bool(going_on.all()):
+        worst = int(going_on.int().argmin())
+        raise InputError(
+            f"the smallest curvature across the minimizers goes from {float(before[worst]):.3g} to "
+            f"{float(lowest[worst]):.3g} in one step of the slow SDE: use a smaller time step; where none is small "
+            "enough, the manifold ends there, as the Hessian loses rank: stop at an earlier time"
+        )
 
 
 def _observe(observables: Mapping[str, Observable], x: Tensors) -> np.ndarray:

@@ -76,7 +76,7 @@ def exact_errors(
     horizon: float,
     observables: Mapping[str, ExactObservable],
 ) -> Errors:
-    """Weak errors over all steps up to T = ``horizon``, without sampling, on ``problem(η)``.
+    """Weak errors over all steps up to T = ``horizon``, without sampling, on ``problem(η)``; see `simulated_errors`.
 
     Cost: T/η steps of :func:`exact_moments` for each rate, all arms at once. Raises `InputError`.
     """
@@ -113,7 +113,20 @@ def simulated_errors(
 ) -> Errors:
     """Weak errors of trajectories of ``oracle(η)``, all arms on the same noise; over about 100 steps up to T.
 
-    Cost: T/η gradients for each trajectory, arm and rate. Raises `InputError`.
+    Args:
+        oracle: η → oracle; noise of variance 1/η is the theorem's hardest case.
+        arms: (η, number of steps) → the algorithms, by name, such as
+            ``lambda eta, num_steps: {"SGD": Arm(eta), "SGDM": Arm(eta, 0.9)}``.
+        reference: the arm that the others are compared with.
+        etas: learning rates.
+        horizon: T.
+        observables: h, by name.
+        num_trajectories: of each arm, at each rate.
+
+    Cost: T/η gradients for each trajectory, arm and rate.
+
+    Raises:
+        InputError: no rates, a rate that is not in (0, T], an unknown reference, or what `simulate` refuses.
     """
     if observer:
         observer.begin("simulating", num_trajectories * sum(steps_to(horizon, eta) for eta in etas))
@@ -127,7 +140,7 @@ def simulated_errors(
             num_trajectories,
             observables,
             record_at=records(num_steps),
-            seed=seed_of(use="weak error", seed=seed, steps=num_steps),  # rates must not share noise: fits weigh them
+            seed=seed_of(use="weak error", seed=seed, eta=float(eta)),  # rates must not share noise: fits weigh them
             device=device,
             observer=_Steps(observer, num_steps) if observer else None,
         )
@@ -183,6 +196,8 @@ def records(num_steps: int) -> list[int]:
 
 
 def _over(etas: Sequence[float], at: Callable[[float], dict[tuple[str, str], tuple[float, float]]]) -> Errors:
+    if not len(etas):
+        raise InputError("there are no learning rates: give one or more, and at least two for an order")
     points = [at(eta) for eta in etas]
     return {key: WeakError(tuple(etas), *zip(*(point[key] for point in points), strict=True)) for key in points[0]}
 

@@ -43,19 +43,24 @@ class Diffusion:
             raise InputError(f"substeps is {self.substeps}; required is a whole number ≥ 1")
 
     def start(self, num_replicas: int) -> Tensors:
+        """The start of ``oracle``."""
         return self.oracle.start(num_replicas)
 
     def draw(self, num_replicas: int, generator: torch.Generator) -> Float[Tensor, "replica noise"]:
+        """z, one standard normal number for each column of S."""
         start = self.oracle.start(1)
         columns = self.oracle.noise_factor(start).shape[-1]
         return draw_noise("gaussian", (num_replicas, columns), generator, start["x"].dtype)
 
     def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
+        """The loss L(x) and ``{"x": ∇L(x) + √n S(x) z}``, ``Float["replica dim"]``, for ``sample`` z."""
         noise = (self.noise_factor(x) @ sample[..., None])[..., 0]
         return self.oracle.loss(x), {"x": gradient(self.oracle, x) + noise}
 
     def loss(self, x: Tensors) -> Float[Tensor, "replica"]:
+        """L(x) of ``oracle``."""
         return self.oracle.loss(x)
 
     def noise_factor(self, x: Tensors) -> Float[Tensor, "replica dim noise"]:
+        """√n S(x)."""
         return math.sqrt(self.substeps) * self.oracle.noise_factor(x)

@@ -29,12 +29,15 @@ class Flattened:
         self._shapes = {name: p.shape[1:] for name, p in oracle.start(1).items()}
 
     def start(self, num_replicas: int) -> Tensors:
+        """The start of ``oracle``, whose parameters lie one after another in ``{"x": Float["replica dim"]}``."""
         return self._joined(self.oracle.start(num_replicas))
 
     def draw(self, num_replicas: int, generator: torch.Generator) -> Tensor:
+        """The minibatches of ``oracle``, replica axis first."""
         return self.oracle.draw(num_replicas, generator)
 
     def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
+        """The loss on the minibatch and its gradient, ``{"x": Float["replica dim"]}``."""
         losses, gradients = self.oracle.noisy_gradient(self.named(x), sample)
         return losses, self._joined(gradients)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lightball.errors import InputError
+from lightball.errors import InputError, reason_of
 from lightball.oracles.checks import repeated, starting_point
 from lightball.oracles.derivatives import jacobian, value_and_gradient
 from lightball.oracles.noise import Noise, check_noise, draw_noise
@@ -37,7 +37,7 @@ class LabelNoise:
         noise: the shape of ε; ``df`` of Student t noise.
 
     Raises:
-        InputError: predictions that do not fit the targets, a negative noise, a batch size below 1.
+        InputError: predictions that fail or do not fit the targets, a negative noise, a batch size below 1.
     """
 
     def __init__(
@@ -62,7 +62,13 @@ class LabelNoise:
         self.batch_size = batch_size
         self.noise = noise
         self.df = df
-        shape = tuple(predict(self.x0.expand(2, -1)).shape)
+        try:
+            shape = tuple(predict(self.x0.expand(2, -1)).shape)
+        except Exception as error:  # the user's own code runs here: anything can be raised
+            raise InputError(
+                f"predict failed for 2 replicas with {type(error).__name__}: {reason_of(error)}; required is a "
+                "function (replica, dim) → (replica, example) of torch operations"
+            ) from error
         if targets.ndim != 1 or shape != (2, len(targets)):
             raise InputError(
                 f"predict makes shape {shape} of 2 replicas, and targets have shape {tuple(targets.shape)}; required "
@@ -70,6 +76,7 @@ class LabelNoise:
             )
 
     def start(self, num_replicas: int) -> Tensors:
+        """Every replica at x₀, ``{"x": Float["replica dim"]}``."""
         return repeated(self.x0, num_replicas)
 
     def draw(self, num_replicas: int, generator: torch.Generator) -> Tensor:
@@ -84,6 +91,8 @@ class LabelNoise:
         return torch.stack((examples.to(noise), noise), dim=1)
 
     def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
+        """The loss on the noisy labels, of the examples drawn, and its gradient, ``{"x": Float["replica dim"]}``."""
+
         def losses(p: Tensor) -> Tensor:
             residuals = self.predict(p) - self.targets
             if self.batch_size is None:

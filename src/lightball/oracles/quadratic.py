@@ -49,20 +49,25 @@ class Quadratic:
         self._root = covariance_root(self.covariance)
 
     def start(self, num_replicas: int) -> Tensors:
+        """Every replica at x₀, ``{"x": Float["replica dim"]}``."""
         return repeated(self.x0, num_replicas)
 
     def draw(self, num_replicas: int, generator: torch.Generator) -> Float[Tensor, "replica dim"]:
+        """v, of independent entries with mean 0 and variance 1."""
         return draw_noise(self.noise, (num_replicas, len(self.x0)), generator, self.x0.dtype, self.df)
 
     def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
+        """The loss L(x) and ``{"x": H x + Σ^{1/2} v}`` for ``sample`` v."""
         gradient = _applied(self.curvature, x["x"])
         noise = _applied(self._root, sample)
         return 0.5 * (x["x"] * gradient).sum(dim=-1), {"x": gradient + noise}
 
     def loss(self, x: Tensors) -> Float[Tensor, "replica"]:
+        """½ xᵀ H x."""
         return 0.5 * (x["x"] * _applied(self.curvature, x["x"])).sum(dim=-1)
 
     def noise_factor(self, x: Tensors) -> Float[Tensor, "replica dim dim"]:
+        """The symmetric root Σ^{1/2}, the same for every replica."""
         root = torch.diag(self._root) if self._root.ndim == 1 else self._root
         return root.expand(len(x["x"]), -1, -1)
 

@@ -28,9 +28,11 @@ class Seeded:
     steps_per_epoch: int = 100
 
     def init(self, seeds: Sequence[int]) -> Tensors:
+        """The start of ``oracle``, one replica for each seed."""
         return self.oracle.start(len(seeds))
 
     def stream(self, seeds: Sequence[int]) -> Stream:
+        """Step → the samples of one replica for each seed, in the order of the seeds."""
         device = next(iter(self.oracle.start(1).values())).device
         blocks: dict[int, Tensor] = {}
 
@@ -49,7 +51,9 @@ class Seeded:
         return sample
 
     def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
+        """That of ``oracle``: the loss and the noisy gradient of each replica."""
         return self.oracle.noisy_gradient(x, sample)
 
     def loss(self, x: Tensors) -> Float[Tensor, "replica"]:
+        """L(x) of ``oracle``."""
         return self.oracle.loss(x)

@@ -48,14 +48,17 @@ class Svag(Generic[Inner]):
         return (1 + spread) / 2, (1 - spread) / 2
 
     def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
+        """r₊ and r₋ times the losses and the gradients on the two samples, added up."""
         (first, one), (second, other) = (self.oracle.noisy_gradient(x, sample[:, i]) for i in range(2))
         plus, minus = self.weights
         return plus * first + minus * second, {name: plus * g + minus * other[name] for name, g in one.items()}
 
     def loss(self, x: Tensors) -> Float[Tensor, "replica"]:
+        """L(x) of ``oracle``."""
         return self.oracle.loss(x)
 
     def start(self: Svag[SampledOracle], num_replicas: int) -> Tensors:
+        """The start of ``oracle``."""
         return self.oracle.start(num_replicas)
 
     def draw(self: Svag[SampledOracle], num_replicas: int, generator: torch.Generator) -> Tensor:
@@ -63,16 +66,23 @@ class Svag(Generic[Inner]):
         return torch.stack([self.oracle.draw(num_replicas, generator) for _ in range(2)], dim=1)
 
     def noise_factor(self: Svag[CovarianceOracle], x: Tensors) -> Float[Tensor, "replica dim noise"]:
+        """√ℓ S(x)."""
         return math.sqrt(self.ell) * self.oracle.noise_factor(x)
 
     @property
     def steps_per_epoch(self: Svag[Oracle]) -> int:
+        """Half of those of ``oracle``, at least 1."""
         return max(self.oracle.steps_per_epoch // 2, 1)
 
     def init(self: Svag[Oracle], seeds: Sequence[int]) -> Tensors:
+        """The initial parameters of ``oracle``."""
         return self.oracle.init(seeds)
 
     def stream(self: Svag[Oracle], seeds: Sequence[int]) -> Stream:
+        """Step k → the samples 2k and 2k + 1 of ``oracle``, ``[replica, 2, ...]``.
+
+        Raises `InputError` if the batches of a step differ in size.
+        """
         inner = self.oracle.stream(seeds)
 
         def sample(step: int) -> Tensor:

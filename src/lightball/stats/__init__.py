@@ -14,6 +14,7 @@ came from.
 """
 
 from lightball.stats.decision import Decision, Stages, Verdict, decide, stages_for, verdict_of
+from lightball.stats.extrapolation import Limit, extrapolate
 from lightball.stats.intervals import Interval, mean_and_standard_error, paired_t_interval
 from lightball.stats.orders import OrderFit, Slope, fit_order, largest_error
 from lightball.stats.planning import pairs_needed
@@ -21,11 +22,13 @@ from lightball.stats.planning import pairs_needed
 __all__ = [
     "Decision",
     "Interval",
+    "Limit",
     "OrderFit",
     "Slope",
     "Stages",
     "Verdict",
     "decide",
+    "extrapolate",
     "fit_order",
     "largest_error",
     "mean_and_standard_error",

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
 from lightball.errors import InputError
-
-_Z = float(ndtri(0.975))
+from lightball.stats.orders import Z95
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Limit:
     @property
     def ci95(self) -> tuple[float, float]:
         """Value ± 1.96 standard errors."""
-        return self.value - _Z * self.standard_error, self.value + _Z * self.standard_error
+        return self.value - Z95 * self.standard_error, self.value + Z95 * self.standard_error
 
     def at(self, eta: float) -> float:
         """The polynomial at a rate."""

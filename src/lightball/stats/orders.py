@@ -17,7 +17,10 @@ CLEARLY = 4.0
 SLOWEST = 0.96
 """Local orders whose steps shrink by less than 4 % each are not extrapolated."""
 
-_Z = float(ndtri(0.975))
+LEAST_GROUPS = 40
+"""Groups of trajectories below which a largest error has no interval of 95 %."""
+Z95 = float(ndtri(0.975))
+"""Standard errors to either side of a 95 % interval: 1.96."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +53,23 @@ def largest_error(
 
     ``groups`` are means of a difference over disjoint groups of trajectories, shape (group, record), ``sizes`` their
     numbers of trajectories. The mean d̂ is resampled over groups (bootstrap with Gaussian multipliers); the standard
-    error is the 95 % quantile of max_k |d̂*_k − d̂_k|, over 1.96. Since |max|d̂| − max|d|| ≤ max|d̂ − d|, the true
-    maximum is within 1.96 standard errors with probability at least 95 %, wherever it lies, however times correlate,
-    and also where there is nothing but noise. Conservative where one time dominates. What is not finite has an
+    error is the 95 % quantile of max_k |d̂*_k − d̂_k|, over 1.96, times the quantile of t with n − 1 degrees of freedom
+    over the Gaussian one, since n groups estimate their own scatter. Since |max|d̂| − max|d|| ≤ max|d̂ − d|, the true
+    maximum is within 1.96 standard errors with a probability of 95 % or more, approximately, for group means near
+    Gaussian: wherever it lies, however times correlate, and also where there is nothing but noise. Conservative where
+    one time dominates; too small for few groups of few trajectories with skewed noise. What is not finite has an
     infinite error and standard error.
 
     Cost: num_resamples × groups × records.
 
     Raises:
-        InputError: fewer than 20 groups, or shapes that do not fit.
+        InputError: fewer than 40 groups, or shapes that do not fit.
     """
     means = np.asarray(groups, dtype=np.float64)
-    if means.ndim != 2 or len(means) < 20 or means.shape[1] == 0:
+    if means.ndim != 2 or len(means) < LEAST_GROUPS or means.shape[1] == 0:
         raise InputError(
-            f"the groups have shape {means.shape}; required is (group, record) with at least 20 groups: simulate more "
-            "trajectories, or divide them into more groups"
+            f"the groups have shape {means.shape}; required is (group, record) with at least {LEAST_GROUPS} groups: "
+            "simulate more trajectories, or divide them into more groups"
         )
     weights = np.ones(len(means)) if sizes is None else np.asarray(sizes, dtype=np.float64)
     if weights.shape != (len(means),) or not (weights > 0).all():
@@ -78,7 +83,8 @@ def largest_error(
     resampled = (multipliers * weights) @ (means - average) / weights.sum()
     quantile = float(np.quantile(np.abs(resampled).max(axis=1), 0.95))
     unbiased = math.sqrt(len(means) / (len(means) - 1))  # deviations from the average are smaller than from the truth
-    return float(np.abs(average).max()), unbiased * quantile / _Z
+    student = -float(stdtrit(len(means) - 1, 0.025)) / Z95
+    return float(np.abs(average).max()), student * unbiased * quantile / Z95
 
 
 def fit_order(
@@ -134,7 +140,7 @@ def _line(x: NDArray[np.float64], y: NDArray[np.float64], relative: NDArray[np.f
     centred = x - np.average(x, weights=weights)
     information = float(weights @ centred**2)
     slope = float(weights @ (centred * y)) / information
-    half = 0.0 if exact else _Z / math.sqrt(information)
+    half = 0.0 if exact else Z95 / math.sqrt(information)
     if len(x) > 2:
         residuals = y - np.average(y, weights=weights) - slope * centred
         scatter = math.sqrt(float(weights @ residuals**2) / (len(x) - 2) / information)

@@ -20,6 +20,11 @@ def points_json(error: WeakError, found: OrderFit) -> list[dict[str, Any]]:
     return [{"eta": eta, "error": finite(e), "se": finite(se), "used": used} for eta, e, se, used in columns]
 
 
+def mean_json(mean: float, se: float) -> dict[str, float | None]:
+    """``{"mean", "se"}``."""
+    return {"mean": finite(mean), "se": finite(se)}
+
+
 def finite(value: float) -> float | None:
     """The number, or None for one that is not finite."""
     return value if math.isfinite(value) else None

@@ -3,7 +3,7 @@
 What SGD matches SGD with momentum under schedules (η_k, β_k)? The paper's is SGD with the averaged schedule η̄_k
 (`rules.averaged_schedule`), which moves by as much as each gradient will have moved in the end. The naive match takes
 the rate γ_k/(1 − β_k) = η_k of the moment. Exact moments on the quadratic of `theory.weak`, where the weak error is
-the larger one of h(x) = x and h(x) = x².
+the larger one of h(x) = x and h(x) = x²; at the larger rates coupled trajectories are simulated beside them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lightball.dynamics.moments import exact_moments
-from lightball.dynamics.population import Arm
+from lightball.dynamics.population import Arm, Observer
 from lightball.dynamics.weak_error import (
     Arms,
     Errors,
@@ -26,13 +26,14 @@ from lightball.dynamics.weak_error import (
     exact_errors,
     first_coordinate,
     first_coordinate_squared,
+    simulated_errors,
     steps_to,
 )
-from lightball.errors import InputError
 from lightball.oracles import Quadratic
 from lightball.rules import averaged_schedule
 from lightball.rules.schedules import parse, values
 from lightball.theory.as_json import finite, points_json, slope_json
+from lightball.theory.checks import check_rates, check_trajectories
 from lightball.theory.momenta import momenta
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 RATES = tuple(2.0**-k for k in range(7, 13))
 OBSERVABLES = {"x": first_coordinate, "x²": first_coordinate_squared}
 SHOWN_POINTS = 256
+BESIDE_EXACT = 4  # of the largest rates are simulated too
+TRAJECTORIES = 4_000
 
 
 @dataclass(frozen=True)
@@ -52,32 +55,42 @@ class ScheduleSettings:
         momentum: of β, as `theory.momenta` takes it.
         etas: the largest effective learning rates of the runs.
         horizon: T; runs have T/η steps.
+        trajectories: of every arm at the four largest rates, beside the exact errors; 0 for none.
     """
 
     schedule: str = "warmup:0.1+step:0.5,0.75:0.1"
     momentum: str = "restarts:20"
     etas: tuple[float, ...] = RATES
     horizon: float = 2.0
+    trajectories: int = TRAJECTORIES
+    seed: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if len(set(self.etas)) < 2 or not all(0 < eta <= self.horizon for eta in self.etas):
-            raise InputError(
-                f"the rates are {', '.join(f'{eta:g}' for eta in self.etas)}; required are two or more different ones "
-                f"above 0 and up to T = {self.horizon:g}: try 0.0078125,0.00390625"
-            )
+        check_rates(self.etas, self.horizon, "0.0078125,0.00390625")
+        check_trajectories(self.trajectories, none_allowed=True)
 
     @property
     def rates(self) -> tuple[float, ...]:
         """The learning rates, the largest first."""
         return tuple(sorted(set(self.etas), reverse=True))
 
+    @property
+    def simulated_rates(self) -> tuple[float, ...]:
+        """Those that are simulated too."""
+        return self.rates[:BESIDE_EXACT]
+
 
 @dataclass(frozen=True)
 class Match:
-    """How far one SGD is from SGD with momentum: in x, in x², and in the worse of the two."""
+    """How far one SGD is from SGD with momentum: in x, in x², and in the worse of the two.
+
+    ``simulated`` are errors in x and in x² of trajectories, at fewer rates; empty where there is no simulation.
+    """
 
     name: str
     errors: Mapping[str, WeakError]
+    simulated: Mapping[str, WeakError]
 
     @property
     def error(self) -> WeakError:
@@ -85,6 +98,20 @@ class Match:
         first = next(iter(self.errors.values()))
         largest = np.max([one.errors for one in self.errors.values()], axis=0)
         return WeakError(first.etas, tuple(largest.tolist()), first.standard_errors)
+
+    @property
+    def simulated_error(self) -> WeakError | None:
+        """At each rate the simulated error of the observable whose exact error is larger."""
+        if not self.simulated:
+            return None
+        etas = next(iter(self.simulated.values())).etas
+        worse = [max(self.errors, key=lambda name: self.errors[name].errors[place]) for place in range(len(etas))]
+        found = [self.simulated[name] for name in worse]
+        return WeakError(
+            etas,
+            tuple(one.errors[place] for place, one in enumerate(found)),
+            tuple(one.standard_errors[place] for place, one in enumerate(found)),
+        )
 
 
 @dataclass(frozen=True)
@@ -111,9 +138,12 @@ class Schedules:
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """Error of the averaged schedule over that of the naive match, at each rate; infinite if it diverged."""
+        """Error of the averaged schedule over that of the naive match, at each rate.
+
+        1 where both are 0, as they are without momentum; infinite if the averaged schedule diverged.
+        """
         pairs = zip(self.averaged.error.errors, self.naive.error.errors, strict=True)
-        return tuple(one / other if math.isfinite(one) and other > 0 else math.inf for one, other in pairs)
+        return tuple(_ratio(one, other) for one, other in pairs)
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers; null for what is not known or infinite."""
@@ -122,13 +152,16 @@ class Schedules:
             "momentum": self.settings.momentum,
             "horizon": self.settings.horizon,
             "method": "exact",
+            "trajectories": self.settings.trajectories,
+            "seed": self.settings.seed,
             "ratios": list(map(finite, self.ratios)),
             "results": [_match(match) for match in (self.averaged, self.naive, self.constant)],
         }
 
 
-def run_schedule(settings: ScheduleSettings) -> Schedules:
-    """Compute the errors. Cost: some 50 µs for each step of the smallest rates, about 1 s by default.
+def run_schedule(settings: ScheduleSettings, observer: Observer | None = None) -> Schedules:
+    """Compute the errors. Cost: some 50 µs for each step of the exact moments, about 1 s by default, and twice that
+    for the simulation.
 
     Raises:
         InputError: a schedule or momentum that is not understood.
@@ -145,21 +178,44 @@ def run_schedule(settings: ScheduleSettings) -> Schedules:
 
     changing = exact_errors(_problem, arms, "SGDM", settings.rates, settings.horizon, OBSERVABLES)
     constant = exact_errors(_problem, unchanging, "SGDM", settings.rates, settings.horizon, OBSERVABLES)
+    simulated: Errors = {}
+    if settings.trajectories:
+        simulated = simulated_errors(
+            lambda eta: _problem(eta, settings.device),
+            arms,
+            "SGDM",
+            settings.simulated_rates,
+            settings.horizon,
+            {"x": lambda x, m: x["x"][:, 0], "x²": lambda x, m: x["x"][:, 0] ** 2},
+            settings.trajectories,
+            seed=settings.seed,
+            device=settings.device,
+            observer=observer,
+        )
     return Schedules(
         settings,
-        _of("averaged", changing),
-        _of("naive", changing),
-        _of("constant", constant),
+        _of("averaged", changing, simulated),
+        _of("naive", changing, simulated),
+        _of("constant", constant, {}),
         _shown(settings.rates[0], arms, settings.horizon),
     )
 
 
-def _problem(eta: float) -> Quadratic:
-    return Quadratic(1.0, 1 / eta, torch.ones(1, dtype=torch.float64))
+def _problem(eta: float, device: str = "cpu") -> Quadratic:
+    return Quadratic(1.0, 1 / eta, torch.ones(1, dtype=torch.float64, device=device))
 
 
-def _of(name: str, errors: Errors) -> Match:
-    return Match(name, {observable: errors[name, observable] for observable in OBSERVABLES})
+def _ratio(one: float, other: float) -> float:
+    if one == other == 0:
+        return 1.0
+    return one / other if math.isfinite(one) and other > 0 else math.inf
+
+
+def _of(name: str, exact: Errors, simulated: Errors) -> Match:
+    def by_observable(errors: Errors) -> dict[str, WeakError]:
+        return {observable: errors[name, observable] for observable in OBSERVABLES if errors}
+
+    return Match(name, by_observable(exact), by_observable(simulated))
 
 
 def _shown(eta: float, arms: Arms, horizon: float) -> Run:
@@ -180,4 +236,5 @@ def _match(match: Match) -> dict[str, Any]:
         "fit": slope_json(found.fit),
         "points": points_json(match.error, found),
         "observables": {name: list(map(finite, one.errors)) for name, one in match.errors.items()},
+        "simulated": {name: points_json(one, one.order()) for name, one in match.simulated.items()} or None,
     }

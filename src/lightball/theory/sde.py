@@ -18,6 +18,7 @@ from lightball.errors import InputError
 from lightball.oracles import Quadratic
 from lightball.stats import Slope
 from lightball.theory.as_json import points_json, slope_json
+from lightball.theory.checks import check_trajectories
 
 ETAS = tuple(2.0**-k for k in (4, 5, 6, 7))
 ELL = 4
@@ -48,8 +49,7 @@ class SdeSettings:
     def __post_init__(self) -> None:
         if len(set(self.etas)) < 2:
             raise InputError("there are fewer than two learning rates; an order needs two or more: try 0.1,0.05,0.025")
-        if self.trajectories < 20:
-            raise InputError(f"trajectories is {self.trajectories}; required are at least 20")
+        check_trajectories(self.trajectories, none_allowed=False)
 
     @property
     def algorithms(self) -> dict[str, Algorithm]:

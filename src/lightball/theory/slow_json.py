@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from lightball.theory.as_json import finite
+from lightball.theory.as_json import finite, slope_json
+from lightball.theory.slow_runs import ALGORITHMS
 
 if TYPE_CHECKING:
-    from lightball.stats import OrderFit, Slope
+    from lightball.stats import OrderFit
     from lightball.stats.extrapolation import Limit
-    from lightball.theory.slow import Run, Slow
-
-Algorithm = Literal["sgd", "sgdm"]
-ALGORITHMS: tuple[Algorithm, ...] = ("sgd", "sgdm")
+    from lightball.theory.slow import Slow
+    from lightball.theory.slow_runs import Run
 
 
 def slow_json(result: Slow) -> dict[str, Any]:
@@ -46,6 +45,7 @@ def _observable(result: Slow, observable: int) -> dict[str, Any]:
         "slow_sde": finite(result.sde(observable)),
         "runs": [_run(run, observable) for run in result.runs],
         "extrapolated": {name: limit and _limit(limit) for name, limit in limits.items()},
+        "verdicts": {algorithm: result.verdict(algorithm, observable) for algorithm in ALGORITHMS},
     }
 
 
@@ -66,7 +66,7 @@ def _curves(result: Slow, observable: int) -> dict[str, Any]:
             {
                 "eta": run.eta,
                 "slow_time": run.times.tolist(),
-                **{a: [finite(v) for v in run.moments.mean[i, :, observable]] for i, a in enumerate(ALGORITHMS)},
+                **{a: [finite(v) for v in run.means(a, observable).tolist()] for a in ALGORITHMS},
             }
             for run in result.runs
         ],
@@ -82,8 +82,4 @@ def _limit(limit: Limit) -> dict[str, Any]:
 
 
 def _order(found: OrderFit) -> dict[str, Any]:
-    return {"fit": _slope(found.fit), "local": _slope(found.local), "used": list(found.used)}
-
-
-def _slope(slope: Slope | None) -> dict[str, Any] | None:
-    return None if slope is None else {"order": slope.order, "ci95": list(slope.ci95)}
+    return {"fit": slope_json(found.fit), "local": slope_json(found.local), "used": list(found.used)}

@@ -21,9 +21,17 @@ from lightball.rules import canonical, kernel
 from lightball.theory.checks import check_momenta
 
 MOMENTA = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-# Of the mean square in the second half of a run to that in the first: a stable one at most doubles it, by noise that
-# adds up for long; 64 replicas exceed four times by chance once in ten million.
+# Of the mean square at the end of a probe to that in its middle. Noise that adds up, and does most at the limit itself,
+# doubles it, and makes it 2.4 times as large where a probe lasts 10 memories of the buffer. By chance, at the limit,
+# 64 replicas exceed four times once in ten thousand, or in 200 for so short a probe; 256 hardly ever.
 _GROWTH = 4.0
+# Where it should be 7, sixfold growth and its noise, 64 replicas stay below four times once in ten million.
+_SURELY_SEEN = 6.0
+LEAST_REPLICAS = 64
+MEMORIES = 10  # of 1/(1 − β) steps; the mean square of a stable run still rises eightfold in a probe shorter than one
+LONGEST = 10_000  # steps, to which a probe is lengthened unasked
+FINEST = 1e-12  # resolution
+_CURVATURES = (1e-100, 1e100)  # their squares are floats
 
 
 @dataclass(frozen=True)
@@ -33,38 +41,55 @@ class StabilitySettings:
     Args:
         momenta: β.
         curvature: h > 0.
-        num_steps: of a probe; growth slower than 4 times in half of them is not seen.
-        replicas: of each probe, started at 1, with gradient noise of variance 1.
+        num_steps: of a probe, at least; it lasts 10 memories 1/(1 − β) of the largest momentum, if these are no more
+            than 10,000 steps. Growth slower than 6 times in half of them may not be seen.
+        replicas: of each probe, started at 1, with gradient noise of variance h²: all curvatures are alike.
         resolution: relative width at which the bisection ends.
     """
 
     momenta: tuple[float, ...] = MOMENTA
     curvature: float = 1.0
     num_steps: int = 1_000
-    replicas: int = 64
+    replicas: int = 256
     resolution: float = 1e-3
     seed: int = 0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         check_momenta(self.momenta)
-        if not 0 < self.curvature < math.inf:
-            raise InputError(f"curvature is {self.curvature:g}; required is a finite number > 0")
+        least, most = _CURVATURES
+        if not least <= self.curvature <= most:
+            raise InputError(f"curvature is {self.curvature:g}; required is a number from {least:g} to {most:g}: try 1")
         if self.num_steps < 100:
             raise InputError(f"num_steps is {self.num_steps}; required are at least 100, for growth to show")
-        if self.replicas < 16:
-            raise InputError(f"replicas is {self.replicas}; required are at least 16, for growth to stand out of noise")
-        if not 0 < self.resolution < 1:
-            raise InputError(f"resolution is {self.resolution:g}; required is a number between 0 and 1: try 0.001")
+        if self.replicas < LEAST_REPLICAS:
+            raise InputError(
+                f"replicas is {self.replicas}; required are at least {LEAST_REPLICAS}, for growth to stand out of noise"
+            )
+        if not FINEST <= self.resolution < 1:
+            raise InputError(
+                f"resolution is {self.resolution:g}; required is a number from {FINEST:g} to below 1: try 0.001"
+            )
+        if self.probe_steps > max(self.num_steps, LONGEST):
+            raise InputError(
+                f"momentum {max(self.momenta):.15g} forgets in {self.probe_steps // MEMORIES:,} steps, and a probe of "
+                f"{MEMORIES} times as many takes long: ask for {self.probe_steps} steps, or choose a smaller "
+                "momentum"
+            )
 
     @property
-    def blind(self) -> float:
+    def probe_steps(self) -> int:
+        """Steps of a probe: so many as are asked for, and as long a memory takes."""
+        return max(self.num_steps, math.ceil(MEMORIES / (1 - max(self.momenta)) * (1 - 1e-12)))
+
+    def blind(self, momentum: float) -> float:
         """How far beyond the true limit growth may be too slow to be seen; an absolute learning rate.
 
-        At the limit the growth factor of a step rises as ηh does, whatever β: with ε = (η − limit) h the mean square
-        grows by e^{2εK} in K steps.
+        Beyond the limit by ε/h, x changes its sign and grows by a factor 1 + δ in a step, where the characteristic
+        equation gives δ + δ²/(1 − β) = ε(1 + δ). Growth shows if (1 + δ)^K ≥ 6 in a probe of K steps.
         """
-        return math.log(_GROWTH) / self.num_steps / self.curvature
+        delta = math.expm1(math.log(_SURELY_SEEN) / self.probe_steps)
+        return delta * (1 + delta / (1 - momentum)) / (1 + delta) / self.curvature
 
 
 @dataclass(frozen=True)
@@ -107,7 +132,7 @@ class Stability:
         """Everything as plain numbers; ``limit`` is the interval that the simulation leaves open."""
         return {
             "curvature": self.settings.curvature,
-            "num_steps": self.settings.num_steps,
+            "num_steps": self.settings.probe_steps,
             "replicas": self.settings.replicas,
             "seed": self.settings.seed,
             "results": [
@@ -132,7 +157,8 @@ def largest_stable_lr(momentum: float, curvature: float = 1.0) -> float:
 def run_stability(settings: StabilitySettings, observer: Observer | None = None) -> Stability:
     """Double the learning rate until trajectories grow, then bisect, for all momenta at once.
 
-    Nothing here knows the closed form. Cost: some 20 probes, each of ``num_steps`` steps of about 60 µs.
+    Nothing here knows the closed form. Cost: some 20 probes, each of `StabilitySettings.probe_steps` steps of about
+    60 µs.
     """
     probe = _Probe(settings)
     stable = torch.zeros(len(settings.momenta), dtype=torch.float64)
@@ -150,7 +176,7 @@ def run_stability(settings: StabilitySettings, observer: Observer | None = None)
     return Stability(
         settings,
         tuple(
-            Frontier(beta, largest_stable_lr(beta, settings.curvature), low, high, max(low - settings.blind, 0.0))
+            Frontier(beta, largest_stable_lr(beta, settings.curvature), low, high, max(low - settings.blind(beta), 0.0))
             for beta, low, high in zip(settings.momenta, stable.tolist(), growing.tolist(), strict=True)
         ),
     )
@@ -161,7 +187,7 @@ class _Probe:
 
     def __init__(self, settings: StabilitySettings) -> None:
         x0 = torch.ones(1, dtype=torch.float64, device=settings.device)
-        self.oracle = Quadratic(settings.curvature, 1.0, x0)
+        self.oracle = Quadratic(settings.curvature, settings.curvature**2, x0)
         self.stepper = Stepper(self.oracle)
         self.settings = settings
         self.momentum = torch.tensor(settings.momenta).to(x0).repeat_interleave(settings.replicas)
@@ -173,7 +199,7 @@ class _Probe:
         states = {name: kernel.init(value) for name, value in x.items()}
         generator = torch.Generator(self.momentum.device)
         generator.manual_seed(seed_of(use="stability", seed=self.settings.seed))
-        half = self.settings.num_steps // 2
+        half = self.settings.probe_steps // 2
         mean_squares = []
         for _ in range(2):
             for _ in range(half):
@@ -181,5 +207,5 @@ class _Probe:
             squares = x["x"].square().reshape(-1, self.settings.replicas)
             mean_squares.append(squares.mean(dim=1).cpu())
         first, second = mean_squares
-        # What is not finite has grown beyond all bounds, and compares false.
-        return ~(second <= _GROWTH * first)
+        # What is not finite has grown beyond all bounds; NaN compares false, infinite squares of finite x may not.
+        return ~(second <= _GROWTH * first) | second.isinf()

@@ -24,6 +24,7 @@ from lightball.dynamics.weak_error import WeakError, error_of, records, steps_to
 from lightball.errors import InputError
 from lightball.oracles import Noise, Quadratic, Svag, seed_of
 from lightball.oracles.noise import check_noise
+from lightball.theory.checks import check_trajectories, listed
 from lightball.theory.svag_json import svag_json
 
 if TYPE_CHECKING:
@@ -66,20 +67,20 @@ class SvagSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"momentum is {self.momentum:g}; required is 0 ≤ momentum < 1; 0.9 is usual")
+        if not 0 < self.momentum < 1:
+            raise InputError(
+                f"momentum is {self.momentum:g}; required is 0 < momentum < 1, since SGD without it is always beside "
+                "it; 0.9 is usual"
+            )
         if self.memory not in get_args(Memory):
             raise InputError(f"memory is {self.memory!r}; required is one of {', '.join(get_args(Memory))}")
         if not self.spectrum or not all(0 < h < math.inf for h in self.spectrum):
-            raise InputError(f"spectrum is {_listed(self.spectrum)}; required are finite curvatures > 0: try 1,0.1")
+            raise InputError(f"spectrum is {listed(self.spectrum)}; required are finite curvatures > 0: try 1,0.1")
         if not 0 <= self.variance < math.inf:
             raise InputError(f"variance is {self.variance:g}; required is a finite number ≥ 0; 1 is the default")
         if len(set(self.ells)) < 2 or min(self.ells) < 1:
-            raise InputError(
-                f"ells are {_listed(self.ells)}; required are two or more different numbers ≥ 1: try 1,2,4"
-            )
-        if self.trajectories < 0 or 0 < self.trajectories < 20:
-            raise InputError(f"trajectories is {self.trajectories}; required are at least 20, or 0 for none")
+            raise InputError(f"ells are {listed(self.ells)}; required are two or more different numbers ≥ 1: try 1,2,4")
+        check_trajectories(self.trajectories, none_allowed=True)
         check_noise(self.noise)
         steps_to(self.horizon, self.lr)
 
@@ -252,7 +253,3 @@ def _gap(exact: dict[int, float], simulated: dict[int, tuple[float, float]]) -> 
 
     known = {ell: (value if math.isfinite(value) else math.inf, 0.0) for ell, value in exact.items()}
     return Gap(by_ell(known), by_ell(simulated) if simulated else None)
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)

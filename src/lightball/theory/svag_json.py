@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lightball.theory.as_json import finite
+from lightball.theory.as_json import finite, mean_json
 
 if TYPE_CHECKING:
     from lightball.dynamics.weak_error import WeakError
-    from lightball.theory.svag import Measured, SvagResult
+    from lightball.theory.svag import SvagResult
 
 
 def svag_json(result: SvagResult) -> dict[str, Any]:
@@ -31,8 +31,8 @@ def svag_json(result: SvagResult) -> dict[str, Any]:
                 "ell": term.ell,
                 "curvature": finite(term.curvature),
                 "noise": finite(term.noise),
-                "measured_curvature": _mean_json(term.measured_curvature),
-                "measured_noise": _mean_json(term.measured_noise),
+                "measured_curvature": mean_json(term.measured_curvature.mean, term.measured_curvature.se),
+                "measured_noise": mean_json(term.measured_noise.mean, term.measured_noise.se),
             }
             for term in result.terms
         ],
@@ -52,7 +52,3 @@ def _points(error: WeakError) -> list[dict[str, Any]]:
     return [
         {"ell": round(1 / eta), "gap": finite(gap), "se": finite(se), "used": used} for eta, gap, se, used in columns
     ]
-
-
-def _mean_json(measured: Measured) -> dict[str, float | None]:
-    return {"mean": finite(measured.mean), "se": finite(measured.se)}

@@ -17,13 +17,13 @@ import torch
 from lightball.dynamics.population import Arm, Moments, Observer, simulate
 from lightball.errors import InputError
 from lightball.oracles import Quadratic
+from lightball.stats.orders import Z95
 from lightball.theory.checks import check_momenta
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
 MOMENTA = (0.5, 0.9, 0.99)
-_Z = 1.96
 _RECORDS = 30
 _LR = 1.0  # of no consequence: every variance is proportional to its square
 _SGD = "SGD"
@@ -171,10 +171,10 @@ def _ratios(moments: Moments, momentum: float, observable: str, exact: np.ndarra
     i, j = size * sgd + place, size * sgdm + place
     # The delta method: a / b varies as (a − r b) / E b does.
     variance = covariance[:, j, j] - 2 * ratio * covariance[:, i, j] + ratio**2 * covariance[:, i, i]
-    half = _Z * np.sqrt(np.maximum(variance, 0) / moments.num_trajectories) / below
+    half = Z95 * np.sqrt(np.maximum(variance, 0) / moments.num_trajectories) / below
     columns = zip(exact.tolist(), ratio.tolist(), (ratio - half).tolist(), (ratio + half).tolist(), strict=True)
     return tuple(Ratio(*column) for column in columns)
 
 
 def _name(momentum: float) -> str:
-    return f"β = {momentum:g}"
+    return f"β = {momentum!r}"  # all digits: each has an arm of its own

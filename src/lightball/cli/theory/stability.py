@@ -18,8 +18,10 @@ from lightball.cli.theory.shared import Output, device_of, output_options, simul
     help="Momenta β.",
 )
 @click.option("--curvature", type=float, default=1.0, show_default=True, help="Of the quadratic, h.")
-@click.option("--steps", "num_steps", type=int, default=1_000, show_default=True, help="In which growth must show.")
-@click.option("--trajectories", "replicas", type=int, default=64, show_default=True, help="Of each probe.")
+@click.option(
+    "--steps", "num_steps", type=int, default=1_000, show_default=True, help="Of a probe; more for a long memory."
+)
+@click.option("--trajectories", "replicas", type=int, default=256, show_default=True, help="Of each probe.")
 @simulation_options
 @output_options
 def stability(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--trajectories",
     type=click.IntRange(min=0),
-    help="Of each simulated algorithm; 0 for exact errors alone.  [default: 4000, or 20000 without exact errors]",
+    help="Of each simulated algorithm; 0 for exact errors alone.  [default: 1000, or 20000 without exact errors]",
 )
 @simulation_options
 @output_options

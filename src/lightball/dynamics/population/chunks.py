@@ -14,7 +14,7 @@ from lightball.dynamics.population.cuda_graph import captured
 from lightball.dynamics.population.program import Program
 from lightball.dynamics.population.streaming import Accumulator
 from lightball.dynamics.stepper import States
-from lightball.errors import InputError
+from lightball.errors import InputError, reason_of
 from lightball.oracles.seeds import seed_of
 from lightball.rules import Hyperparameters, canonical, kernel
 
@@ -112,10 +112,10 @@ def run(plan: Plan, chunk: Chunk, program: Program, cancelled: Callable[[], bool
     step = 0
     for record, until in enumerate(plan.steps):
         while step < until:
+            if cancelled():
+                return seen
             move(step)
             step += 1
-        if cancelled():
-            break
         values, finite = observe(arms, plan.observables, chunk.width)
         seen.add(record, values, finite, chunk.first)
     return seen
@@ -179,7 +179,14 @@ def observe(
 
 
 def _value(name: str, observable: Observable, arm: Trajectories, width: int) -> Float64[Tensor, "replica"]:
-    value = observable(arm.x, arm.buffers)
+    try:
+        value = observable(arm.x, arm.buffers)
+    except Exception as error:  # the user's own code runs here: anything can be raised
+        raise InputError(
+            f"the observable {name!r} failed with {type(error).__name__}: {reason_of(error)}; required is a function "
+            "(x, m) → one number for each trajectory, of tensors by the names of the oracle's parameters "
+            f"({', '.join(arm.x)})"
+        ) from error
     if not isinstance(value, Tensor) or value.shape != (width,):
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise InputError(

@@ -34,6 +34,7 @@ import torch
 
 from lightball.dynamics.population import chunks
 from lightball.dynamics.population.chunks import Chunk, Course, Observable, Plan
+from lightball.dynamics.population.cuda_graph import stream_of_its_own
 from lightball.dynamics.population.partition import prepare
 from lightball.dynamics.population.program import Program
 from lightball.dynamics.population.recorded import Moments
@@ -118,25 +119,25 @@ def simulate(
     Raises:
         InputError: an argument cannot be used; the message says which and why.
     """
-    place = torch.device(device)
     _require_positive(
         num_steps=num_steps, num_trajectories=num_trajectories, num_groups=num_groups, threads=threads, width=width
     )
     if not arms or not observables:
         raise InputError("there are no arms or no observables: give at least one of each, by name")
-    _require_device(oracle, place)
+    some = next(iter(oracle.start(1).values()))
+    _require_device(some.device, torch.device(device))
     steps = _recorded(num_steps, record_at)
     plan = Plan(
         oracle=oracle,
-        courses={name: _course(name, arm, num_steps) for name, arm in arms.items()},
+        courses={name: _course(name, arm, num_steps, some.dtype) for name, arm in arms.items()},
         observables=observables,
         steps=steps,
         coupled=coupled,
         seed=seed,
         num_groups=min(num_groups, num_trajectories),
-        device=place,
+        device=some.device,
     )
-    with one_torch_thread() as torch_threads:
+    with one_torch_thread() as torch_threads, stream_of_its_own(plan.device):
         parts, programs = prepare(plan, num_steps, num_trajectories, width, compiled)
         total = Accumulator(len(steps), len(arms), len(observables), plan.num_groups)
         if observer:
@@ -159,7 +160,7 @@ def _each(plan: Plan, parts: Sequence[Chunk], programs: Mapping[int, Program], t
     if min(threads, len(parts)) == 1 or plan.device.type != "cpu":
         yield from map(run, parts)
         return
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             yield from pool.map(run, parts)
         finally:  # after an error or an interruption, what still runs has no use
@@ -177,17 +178,32 @@ def _recorded(num_steps: int, record_at: Sequence[int] | None) -> tuple[int, ...
     ):
         raise InputError(
             f"record_at is {_short(steps)}; required are steps in increasing order, each once, from 0 to num_steps = "
-            f"{num_steps}"
+            f"{num_steps}; sorted(set(steps)) orders them"
         )
     return steps
 
 
-def _course(name: str, arm: Arm, num_steps: int) -> Course:
-    return Course(*(_by_step(f"{what} of arm {name!r}", value, num_steps, what) for what, value in vars(arm).items()))
+def _course(name: str, arm: Arm, num_steps: int, dtype: torch.dtype) -> Course:
+    values = {what: _by_step(f"{what} of arm {name!r}", value, num_steps, what) for what, value in vars(arm).items()}
+    for what, value in values.items():
+        _require_precision(f"{what} of arm {name!r}", value, what, dtype)
+    return Course(**{what: np.broadcast_to(value, (num_steps,)) for what, value in values.items()})
+
+
+def _require_precision(label: str, values: np.ndarray, what: str, dtype: torch.dtype) -> None:
+    """Refuse what the type of the parameters rounds to a number at which nothing moves, or to infinity."""
+    rounded = torch.tensor(values).to(dtype).double().numpy()
+    lost = rounded >= 1 if what == "momentum" else np.isinf(rounded) | ((rounded == 0) & (values > 0))
+    if lost.any():
+        short = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"{label} is {values[lost].flat[0]}, which {short}, the type of the oracle's parameters, rounds to "
+            f"{rounded[lost].flat[0]:g}; build the oracle from an x0 of type float64"
+        )
 
 
 def _by_step(label: str, value: ArrayLike, num_steps: int, what: str) -> np.ndarray:
-    """The value at each step, without memory of its own for a number."""
+    """A number, or the value at each step."""
     values = np.asarray(value, dtype=np.float64)
     if values.shape not in ((), (num_steps,)):
         raise InputError(
@@ -197,7 +213,7 @@ def _by_step(label: str, value: ArrayLike, num_steps: int, what: str) -> np.ndar
     if not fine.all():
         required = "a finite number ≥ 0" if what == "effective_lr" else "0 ≤ momentum < 1"
         raise InputError(f"{label} is {values[~fine].flat[0]:g}; required is {required} at every step")
-    return np.broadcast_to(values, (num_steps,))
+    return values
 
 
 def _require_positive(**counts: int | None) -> None:
@@ -206,8 +222,7 @@ def _require_positive(**counts: int | None) -> None:
             raise InputError(f"{name} is {value}; required is a whole number ≥ 1")
 
 
-def _require_device(oracle: SampledOracle, device: torch.device) -> None:
-    found = next(iter(oracle.start(1).values())).device
+def _require_device(found: torch.device, device: torch.device) -> None:
     if found.type != device.type or device.index not in (None, found.index):
         raise InputError(
             f"the oracle's parameters lie on {str(found)!r}, but trajectories are to move on {str(device)!r}: build "

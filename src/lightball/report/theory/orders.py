@@ -6,6 +6,10 @@ import math
 
 from lightball.report.figures.axes import SUPERSCRIPTS
 from lightball.stats import Slope
+from lightball.theory.as_json import finite
+
+known = finite
+"""A number to draw; None for one that is not finite."""
 
 
 def eta_text(eta: float) -> str:
@@ -27,11 +31,6 @@ def order_with_interval(slope: Slope | None) -> str:
 def error_text(value: float) -> str:
     """An error with three digits, ∞ where it is infinite."""
     return f"{value:.3g}" if math.isfinite(value) else "∞"
-
-
-def known(value: float) -> float | None:
-    """A number to draw; None for one that is not finite."""
-    return value if math.isfinite(value) else None
 
 
 def _signed(value: float) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from lightball.report.figures.series import Series, series_chart
 from lightball.report.page import Figure, Figures, Page, Section, Table
+from lightball.report.theory.agreement import agreement, held
 from lightball.report.theory.making import making
-from lightball.report.theory.orders import error_text, eta_text, known, order_text, order_with_interval
-from lightball.theory.schedule import Schedules
+from lightball.report.theory.numbers import with_bars, with_interval
+from lightball.report.theory.orders import error_text, eta_text, order_text, order_with_interval
+from lightball.stats.orders import Z95
+from lightball.theory.as_json import finite
+from lightball.theory.schedule import Match, Schedules
 
 NAMES = {"averaged": "averaged", "naive": "γ/(1 − β)", "constant": "nothing changes"}
 ABOUT_ONE = 0.95
@@ -24,13 +30,16 @@ def schedule_page(result: Schedules) -> Page:
         lead=_lead(result),
         sections=(
             Section("Errors", (), (_table(result), _figure_of_errors(result))),
+            *((_every_point(result),) if result.averaged.simulated else ()),
             Section("One run", (), (_figures_of_run(result), _figure_of_squares(result))),
             making(
                 (
                     ("schedule of the rate", given.schedule),
                     ("momentum", given.momentum),
-                    ("problem", "½x² with gradient noise of variance 1/η, x₀ = 1, m₀ = 0; exact moments"),
+                    ("problem", "½x² with gradient noise of variance 1/η, x₀ = 1, m₀ = 0"),
                     ("time", f"T = {given.horizon:g}, T/η steps"),
+                    ("trajectories", f"{given.trajectories:,} of each algorithm, on the same noise"),
+                    ("seed", str(given.seed)),
                 )
             ),
         ),
@@ -40,8 +49,17 @@ def schedule_page(result: Schedules) -> Page:
 def _answer(result: Schedules) -> str:
     eta, ratio = result.settings.rates[-1], result.ratios[-1]
     orders = [order_text(match.error.order().local) for match in (result.averaged, result.naive)]
-    if not ratio < np.inf:
+    averaged, naive = (match.error.errors[-1] for match in (result.averaged, result.naive))
+    if not (math.isfinite(averaged) and math.isfinite(naive)):
         return "One of the runs diverges, so that no SGD matches it: choose smaller learning rates."
+    if averaged == naive == 0:
+        return (
+            "There is nothing to match: SGD with momentum, SGD with the averaged schedule and SGD at the rate "
+            "γ/(1 − β) are the same algorithm here, and all errors are 0."
+        )
+    if averaged == 0 or naive == 0:
+        same, other = ("with the averaged schedule", "at the rate γ/(1 − β)")[:: 1 if averaged == 0 else -1]
+        return f"At η = {eta_text(eta)} SGD {same} is the same as SGD with momentum, and SGD {other} is not."
     if ratio < ABOUT_ONE:
         how, than = f"{1 / ratio:.2g} times closer to", "than"
     else:
@@ -53,19 +71,27 @@ def _answer(result: Schedules) -> str:
 
 
 def _lead(result: Schedules) -> tuple[str, ...]:
-    said = (
+    said = [
         "The averaged schedule takes each gradient with the total rate at which momentum will have used it; γ/(1 − β) "
         "is the effective rate of the moment. Errors are the largest distances of E x or E x² from SGD with momentum "
-        "over a run, whichever is larger.",
-    )
-    if result.ratios[-1] > 0.5 and result.ratios[-1] < np.inf:
-        return (
-            *said,
+        "over a run, whichever is larger."
+    ]
+    if 0.5 < result.ratios[-1] < math.inf and result.naive.error.errors[-1] > 0:
+        said.append(
             "Here both are of one order. Where rate and momentum change slowly, against the memory of the buffer, "
             "γ/(1 − β) is as good, and may be nearer at any one time: what the averaged schedule gives a gradient, "
-            "momentum has yet to give.",
+            "momentum has yet to give."
         )
-    return said
+    near, total = held(
+        (match.errors[name], one) for match in (result.averaged, result.naive) for name, one in match.simulated.items()
+    )
+    if total:
+        rates = result.settings.simulated_rates
+        said.append(
+            f"Lines are exact. A simulation of {result.settings.trajectories:,} coupled trajectories, from η = "
+            f"{eta_text(rates[0])} to {eta_text(rates[-1])}, {agreement(near, total, 'the exact error')}"
+        )
+    return tuple(said)
 
 
 def _table(result: Schedules) -> Table:
@@ -79,18 +105,36 @@ def _table(result: Schedules) -> Table:
     return Table(("SGD's rate", "error", "local order", "whole range"), tuple(rows), caption, numeric=(1, 2, 3))
 
 
+def _every_point(result: Schedules) -> Section:
+    """What is simulated, beside what is exact."""
+    rows = [
+        (NAMES[match.name], name, eta_text(eta), error_text(exact), with_interval(error, Z95 * se))
+        for match in (result.averaged, result.naive)
+        for name, found in match.simulated.items()
+        for eta, exact, error, se in zip(
+            found.etas, match.errors[name].errors, found.errors, found.standard_errors, strict=False
+        )
+    ]
+    head = ("SGD's rate", "of", "η", "exact error", "simulated (95 %)")
+    return Section("Every simulated point", (), (Table(head, tuple(rows), numeric=(2, 3, 4)),), folded=True)
+
+
 def _figure_of_errors(result: Schedules) -> Figure:
     matches = (result.constant, result.naive, result.averaged)
+    points = [point for match in matches for point in _simulated(match)]
     chart = series_chart(
         [
-            Series(
-                NAMES[match.name],
-                match.error.etas,
-                [known(error) for error in match.error.errors],
-                colour=COLOURS[match.name],
-                mark="dashes" if match.name == "constant" else "joined",
-            )
-            for match in matches
+            *(
+                Series(
+                    NAMES[match.name],
+                    match.error.etas,
+                    [finite(error) for error in match.error.errors],
+                    colour=COLOURS[match.name],
+                    mark="dashes" if match.name == "constant" else "line",
+                )
+                for match in matches
+            ),
+            *points,
         ],
         x="largest learning rate η of the run",
         y="larger error of E x and E x²",
@@ -99,8 +143,22 @@ def _figure_of_errors(result: Schedules) -> Figure:
         description="Weak errors against SGD with momentum by learning rate: the averaged schedule's falls in "
         "proportion to η, as where nothing changes; that of the rate γ/(1 − β) need not.",
     )
-    caption = "Dashed: SGD against SGD with momentum of the same mean where neither rate nor momentum changes."
-    return Figure("schedule-errors", chart, caption)
+    said = ["Dashed: SGD against SGD with momentum of the same mean where neither rate nor momentum changes."]
+    if points:
+        said.append("Points are simulated, with 95 % intervals.")
+    if any(any(point.hollow) for point in points):
+        said.append("Noise limits the hollow ones.")
+    return Figure("schedule-errors", chart, " ".join(said))
+
+
+def _simulated(match: Match) -> list[Series]:
+    of = match.simulated_error
+    if of is None:
+        return []
+    hollow = [not used for used in of.order().used]
+    return [
+        with_bars(NAMES[match.name], of.etas, of.errors, of.standard_errors, colour=COLOURS[match.name], hollow=hollow)
+    ]
 
 
 def _figures_of_run(result: Schedules) -> Figures:
@@ -137,7 +195,7 @@ def _figure_of_squares(result: Schedules) -> Figure:
     colours = {**COLOURS, "SGDM": "SGDM"}
     chart = series_chart(
         [
-            Series(name, time, [known(v) for v in run.squares[arm].tolist()], colour=colours[arm])
+            Series(name, time, [finite(v) for v in run.squares[arm].tolist()], colour=colours[arm])
             for arm, name in names.items()
         ],
         x="time ηk",

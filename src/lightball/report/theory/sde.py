@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from lightball.report.figures.series import Series, series_chart
 from lightball.report.page import Figure, Section, Table
-from lightball.report.theory.orders import error_text, eta_text, known, order_with_interval
+from lightball.report.theory.numbers import with_bars
+from lightball.report.theory.orders import error_text, eta_text, order_with_interval
 from lightball.theory.sde import SdePair, SdeResult
-
-_Z = 1.96
 
 
 def sde_section(result: SdeResult) -> Section:
@@ -65,13 +64,5 @@ def _figure(result: SdeResult) -> Figure:
 
 def _series(pair: SdePair, name: str, colour: int) -> Series:
     of = pair.error
-    return Series(
-        name,
-        of.etas,
-        [known(error) for error in of.errors],
-        [known(error - _Z * se) for error, se in zip(of.errors, of.standard_errors, strict=True)],
-        [known(error + _Z * se) for error, se in zip(of.errors, of.standard_errors, strict=True)],
-        colour=colour,
-        mark="joined",
-        hollow=[not used for used in of.order().used],
-    )
+    hollow = [not used for used in of.order().used]
+    return with_bars(name, of.etas, of.errors, of.standard_errors, colour=colour, mark="joined", hollow=hollow)

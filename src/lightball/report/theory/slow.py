@@ -8,11 +8,11 @@ from lightball.report.figures.series import Series, series_chart
 from lightball.report.page import Figure, Figures, Page, Section, Table
 from lightball.report.theory.making import making
 from lightball.report.theory.orders import known, order_with_interval
-from lightball.stats.extrapolation import Limit
-from lightball.theory.slow import Run, Slow
-from lightball.theory.slow_json import ALGORITHMS, Algorithm
+from lightball.stats import Limit
+from lightball.stats.orders import Z95
+from lightball.theory.slow import Slow
+from lightball.theory.slow_runs import ALGORITHMS, Algorithm, Run
 
-_Z = 1.96
 _NAMES = {"sgd": "SGD", "sgdm": "SGDM"}
 _POINTS_OF_FIT = 40
 
@@ -27,13 +27,14 @@ def slow_page(result: Slow) -> Page:
         sections=(
             Section("As the learning rate falls", (), (_runs(result), _figure_of_limit(result))),
             Section("On the way", (), (_figures_of_way(result),)),
-            Section("Flatness, and what it brings", (), (_others(result), _figures_of_others(result))),
+            Section("Flatness, and what it brings", _held(result), (_others(result), _figures_of_others(result))),
             making(
                 (
                     ("model", result.model.about),
                     ("momentum", f"β = {given.momentum:g}"),
                     ("trajectories", f"{result.runs[0].moments.num_trajectories:,} of each algorithm, on one noise"),
                     ("slow time", f"t = η²k up to {result.path.times[-1]:g}"),
+                    ("slow SDE", _steps_of_sde(result)),
                     ("extrapolation", "weighted least squares, quadratic in η where there are three rates or more"),
                     ("seed", str(given.seed)),
                 )
@@ -42,20 +43,56 @@ def slow_page(result: Slow) -> Page:
     )
 
 
+def _steps_of_sde(result: Slow) -> str:
+    path = result.path
+    if path.num_trajectories == 1:
+        return f"one path, certain as no noise is along the minimizers; steps of {path.dt:g} in t"
+    bias = f"{result.sde_bias[0]:.1g}".replace("-", "−")
+    return f"{path.num_trajectories:,} trajectories; steps of {path.dt:g} in t, which miss by about {bias}"
+
+
+def _held(result: Slow) -> tuple[str, ...]:
+    """How many of the other observables' 95 % intervals at η → 0 hold the slow SDE."""
+    places = range(1, len(result.observables))
+    limits = [(result.limit(algorithm, i), result.sde(i)) for algorithm in ALGORITHMS for i in places]
+    known_limits = [(limit, sde) for limit, sde in limits if limit is not None]
+    if not known_limits:
+        return ()
+    near = sum(limit.ci95[0] <= sde <= limit.ci95[1] for limit, sde in known_limits)
+    return (
+        f"Of their 95 % intervals at η → 0, {near} of {len(known_limits)} hold the slow SDE. They come from the same "
+        "trajectories, and hold or miss together.",
+    )
+
+
 def _answer(result: Slow) -> str:
     limits = {algorithm: result.limit(algorithm) for algorithm in ALGORITHMS}
-    if any(limit is None for limit in limits.values()):
-        return "At these learning rates trajectories diverge, so that there is no limit to extrapolate to: lower them."
-    missing = [_NAMES[algorithm] for algorithm in ALGORITHMS if not result.agrees(algorithm)]
+    verdicts = {algorithm: result.verdict(algorithm) for algorithm in ALGORITHMS}
     sde, at = _figures_for(result.sde()), f"{result.observables[0]} at slow time {result.path.times[-1]:g}"
-    found = " and ".join(f"{_limit(limits[a])} with {_NAMES[a]}" for a in ALGORITHMS)
-    if missing:
+    found = " and ".join(f"{_limit(limit)} with {_NAMES[a]}" for a, limit in limits.items() if limit)
+    if missing := [_NAMES[a] for a, verdict in verdicts.items() if verdict == "differs"]:
         do = "do" if len(missing) > 1 else "does"
         return (
             f"{' and '.join(missing)} {do} not extrapolate to the slow SDE from these rates: {at} tends to {found}, "
-            f"not to {sde}; smaller η decide."
+            f"not to {sde}; run it with smaller η."
+        )
+    unknown = "Whether SGD and SGDM drift alike cannot be told from these runs: "
+    if None in limits.values():
+        none = " and ".join(_NAMES[a] for a, limit in limits.items() if limit is None)
+        return f"{unknown}trajectories of {none} diverge at all rates but one or none; lower the learning rates."
+    if "not resolved" in verdicts.values():
+        return (
+            f"{unknown}{at} tends to {found}, which is too uncertain beside the {_figures_for(result.moved())} that "
+            f"the slow SDE moves it, to {sde}; {_remedy(result)}."
         )
     return f"SGD and SGDM drift alike, as the slow SDE says: as η → 0, {at} tends to {found}; the SDE gives {sde}."
+
+
+def _remedy(result: Slow) -> str:
+    """What would resolve it."""
+    if any(run.diverged(algorithm) for run in result.runs for algorithm in ALGORITHMS):
+        return "lower the learning rates, of which some let trajectories diverge"
+    return "take more trajectories, or a longer slow time"
 
 
 def _lead(result: Slow) -> tuple[str, ...]:
@@ -71,10 +108,14 @@ def _lead(result: Slow) -> tuple[str, ...]:
             f"The gap between SGDM and SGD falls with η at order {order_with_interval(order)}, and extrapolates to "
             f"{_limit(result.gap_limit())}."
         )
-    lost = {_NAMES[a]: max(run.diverged(a) for run in result.runs) for a in ALGORITHMS}
-    if any(lost.values()):
-        counts = " and ".join(f"{count:,} of {name}" for name, count in lost.items() if count)
-        said.append(f"At one rate or more trajectories diverged, at most {counts}: means are those of the others.")
+    lost = [
+        f"{run.diverged(a):,} of {_NAMES[a]} at η = {run.eta:.4g}"
+        for run in result.runs
+        for a in ALGORITHMS
+        if run.diverged(a)
+    ]
+    if lost:
+        said.append(f"Trajectories diverged, {', '.join(lost)}: such a rate has no mean, and is not used.")
     return tuple(said)
 
 
@@ -124,8 +165,8 @@ def _figure_of_limit(result: Slow) -> Figure:
                 name,
                 [*result.etas, 0.0][: len(ends)],
                 [known(value) for value, _ in ends],
-                [known(value - _Z * error) for value, error in ends],
-                [known(value + _Z * error) for value, error in ends],
+                [known(value - Z95 * error) for value, error in ends],
+                [known(value + Z95 * error) for value, error in ends],
                 colour=name,
                 mark="points",
                 hollow=[place >= len(result.etas) for place in range(len(ends))],
@@ -158,12 +199,11 @@ def _figures_of_others(result: Slow) -> Figures:
 
 
 def _figure_of_run(result: Slow, run: Run, observable: int, name: str) -> Figure:
-    def measured(place: int, algorithm: Algorithm) -> Series:
-        means = run.moments.mean[place, :, observable].tolist()
+    def measured(algorithm: Algorithm) -> Series:
         return Series(
             _NAMES[algorithm],
             run.times.tolist(),
-            [known(mean) for mean in means],
+            [known(mean) for mean in run.means(algorithm, observable).tolist()],
             colour=_NAMES[algorithm],
             mark="points",
         )
@@ -173,7 +213,7 @@ def _figure_of_run(result: Slow, run: Run, observable: int, name: str) -> Figure
     chart = series_chart(
         [
             Series("slow SDE", path.times.tolist(), path.mean[:, observable].tolist(), colour="limit"),
-            *(measured(place, algorithm) for place, algorithm in enumerate(ALGORITHMS)),
+            *(measured(algorithm) for algorithm in ALGORITHMS),
         ],
         x="slow time t = η²k",
         y=what,
@@ -192,10 +232,10 @@ def _measured(value: float, error: float, sign: str = "-") -> str:
         return "diverged"
     if error == 0:
         return _figures_for(value)
-    decimals = min(max(1 - math.floor(math.log10(_Z * error)), 0), 8)
-    text = f"{value:{sign}.{decimals}f} ± {_Z * error:.{decimals}f}"
+    decimals = min(max(1 - math.floor(math.log10(Z95 * error)), 0), 8)
+    text = f"{value:{sign}.{decimals}f} ± {Z95 * error:.{decimals}f}"
     if len(text) > 20:
-        text = f"{value:{sign}.2e} ± {_Z * error:.0e}"
+        text = f"{value:{sign}.2e} ± {Z95 * error:.0e}"
     return text.replace("-", "−").replace(" ", "\N{NO-BREAK SPACE}")
 
 

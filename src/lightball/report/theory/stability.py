@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightball.report.figures.series import Series, series_chart
 from lightball.report.page import Figure, Page, Section, Table
 from lightball.report.theory.making import making
+from lightball.report.theory.numbers import told_apart
 from lightball.theory.stability import Frontier, Stability, largest_stable_lr
 
 _POINTS_OF_LINE = 60
@@ -23,16 +24,16 @@ def stability_page(result: Stability) -> Page:
             "η = 2(1 + β)/((1 − β)h), where SGD stops at 2/h. Where noise is the limit, that room is of no use.",
             f"The simulation {verdict}: in {near} of {total} cases the closed form lies in the interval that it leaves "
             "open, between the largest rate that did not grow and the smallest that did, less what is "
-            f"too slow to be seen in {given.num_steps:,} steps.",
+            f"too slow to be seen in {given.probe_steps:,} steps.",
         ),
         sections=(
             Section("Frontier", (), (_figure(result), _table(result))),
             making(
                 (
                     ("curvature", f"h = {given.curvature:g}"),
-                    ("gradient", "g = h x + v, E v = 0, Var v = 1, Gaussian"),
+                    ("gradient", "g = h x + v, E v = 0, Var v = h², Gaussian"),
                     ("start", "x₀ = 1, m₀ = 0"),
-                    ("a probe", f"{given.replicas} trajectories of {given.num_steps:,} steps"),
+                    ("a probe", f"{given.replicas} trajectories of {given.probe_steps:,} steps"),
                     ("growth", "mean square at the end over 4 times that in the middle"),
                     ("bisected to", f"{100 * given.resolution:g} %"),
                     ("seed", str(given.seed)),
@@ -104,7 +105,7 @@ def _table(result: Stability) -> Table:
     sgd = largest_stable_lr(0.0, result.settings.curvature)
     rows = tuple(
         (
-            f"{one.momentum:g}",
+            told_apart(one.momentum),
             f"{one.exact:.5g}",
             _interval(one),
             f"{one.exact / sgd:.3g} ×",

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from lightball.dynamics.weak_error import WeakError
 from lightball.report.figures.series import Series, series_chart
 from lightball.report.page import Figure, Figures, Page, Section, Table
-from lightball.report.theory.agreement import agreement
+from lightball.report.theory.agreement import agreement, held
 from lightball.report.theory.making import making
-from lightball.report.theory.orders import error_text, known
+from lightball.report.theory.numbers import with_bars, with_interval
+from lightball.report.theory.orders import error_text
 from lightball.report.theory.sde import sde_section
+from lightball.stats.orders import Z95
+from lightball.theory.as_json import finite
 from lightball.theory.sde import SdeResult
 from lightball.theory.svag import Curves, Gap, Measured, SvagResult
-
-_Z = 1.96
 
 
 def svag_page(result: SvagResult, sde: SdeResult | None = None) -> Page:
@@ -56,8 +57,11 @@ def _answer(result: SvagResult) -> str:
     if local.order < 0.2:
         return f"With less curvature in a step SGD and SGDM stay apart: the gap of their losses goes {spans}."
     power = "in proportion to 1/ℓ" if abs(local.order - 1) < 0.1 else f"as ℓ^−{local.order:.2f}"
+    power += " between ℓ = {} and {}".format(*result.settings.all_ells[-2:])
     together = "With less curvature in a step SGD and SGDM come together"
-    return f"{together}: the gap of their losses falls {spans}, {power} where ℓ is large."
+    if last > first:
+        return f"{together} where ℓ is large: the gap of their losses rises {spans}, and falls {power}."
+    return f"{together}: the gap of their losses falls {spans}, and {power}."
 
 
 def _lead(result: SvagResult) -> tuple[str, ...]:
@@ -65,39 +69,25 @@ def _lead(result: SvagResult) -> tuple[str, ...]:
     said = [
         "SVAG(ℓ) combines two gradients so that their mean stays and their covariance is ℓ times as large, and takes ℓ "
         "steps of rate η/ℓ for one: the noise of a run is the same, the curvature-induced change of the loss is 1/ℓ. "
-        "What momentum changes beyond that must go away with it."
-    ]
-    if given.memory == "time":
-        said.append(
-            "Here the memory of the buffer lasts as long in time as at ℓ = 1, with a β closer to 1: "
-            "SGDM then tends to the underdamped SDE, and not to SGD."
+        + (
+            "With β as it is, what momentum changes must go away with it."
+            if given.memory == "steps"
+            else "Here the memory of the buffer lasts as long in time as at ℓ = 1, with a β closer to 1: SGDM then "
+            "tends to the underdamped SDE, and not to SGD."
         )
+    ]
     if unstable := [f"{ell}" for ell in given.all_ells if given.lr * max(given.spectrum) >= 2 * ell]:
         said.append(
             f"At ℓ = {', '.join(unstable)} the rate η/ℓ times the largest curvature is 2 or more, which SGD cannot "
             "bear: its loss grows without bound, and the gap with it."
         )
-    near, total = _agreement((result.largest, result.final))
+    near, total = held((gap.exact, gap.simulated) for gap in (result.largest, result.final))
     if total:
         said.append(
             f"Lines are exact moments. A simulation of {given.trajectories:,} coupled trajectories with the SVAG "
             f"oracle {agreement(near, total, 'the exact gap')}"
         )
     return tuple(said)
-
-
-def _agreement(gaps: Sequence[Gap]) -> tuple[int, int]:
-    near = total = 0
-    for gap in gaps:
-        if gap.simulated is None:
-            continue
-        exact = dict(zip(gap.exact.etas, gap.exact.errors, strict=True))
-        found = zip(gap.simulated.etas, gap.simulated.errors, gap.simulated.standard_errors, strict=True)
-        for eta, error, se in found:
-            if math.isfinite(error):
-                total += 1
-                near += abs(error - exact[eta]) <= _Z * se
-    return near, total
 
 
 def _gaps(result: SvagResult) -> Table:
@@ -125,7 +115,7 @@ def _gaps(result: SvagResult) -> Table:
 
 def _figure_of_gaps(result: SvagResult) -> Figure:
     ells = list(result.settings.all_ells)
-    largest = [known(error) for error in result.largest.exact.errors]
+    largest = [finite(error) for error in result.largest.exact.errors]
     end = largest[-1]
     series = [
         Series("1/ℓ", ells, [end and end * ells[-1] / ell for ell in ells], mark="dashes"),
@@ -147,21 +137,12 @@ def _figure_of_gaps(result: SvagResult) -> Figure:
 
 
 def _lines_and_points(name: str, colour: int, ells: Sequence[float], gap: Gap) -> list[Series]:
-    found = [Series(name, ells, [known(error) for error in gap.exact.errors], colour=colour)]
+    found = [Series(name, ells, [finite(error) for error in gap.exact.errors], colour=colour)]
     if gap.simulated is not None:
         of = gap.simulated
-        found.append(
-            Series(
-                name,
-                [1 / eta for eta in of.etas],
-                [known(error) for error in of.errors],
-                [known(error - _Z * se) for error, se in zip(of.errors, of.standard_errors, strict=True)],
-                [known(error + _Z * se) for error, se in zip(of.errors, of.standard_errors, strict=True)],
-                colour=colour,
-                mark="points",
-                hollow=[not used for used in of.order().used],
-            )
-        )
+        hollow = [not used for used in of.order().used]
+        at = [1 / eta for eta in of.etas]
+        found.append(with_bars(name, at, of.errors, of.standard_errors, colour=colour, hollow=hollow))
     return found
 
 
@@ -190,10 +171,8 @@ def _figure_of_terms(result: SvagResult) -> Figure:
         "curvature-induced": (3, [t.curvature for t in result.terms], [t.measured_curvature for t in result.terms]),
     }
     for name, (colour, formula, measured) in kinds.items():
-        low = [one.mean - _Z * one.se for one in measured]
-        high = [one.mean + _Z * one.se for one in measured]
         series.append(Series(name, ells, formula, colour=colour))
-        series.append(Series(name, ells, [one.mean for one in measured], low, high, colour=colour, mark="points"))
+        series.append(_points(name, ells, measured, colour))
     chart = series_chart(
         series,
         x="ℓ",
@@ -214,20 +193,10 @@ def _figures_of_losses(result: SvagResult) -> Figures:
 
 def _figure_of_losses(curves: Curves) -> Figure:
     series = [
-        Series(name, curves.times, [known(value) for value in curves.exact[name]], colour=name) for name in curves.exact
+        Series(name, curves.times, [finite(value) for value in curves.exact[name]], colour=name)
+        for name in curves.exact
     ]
-    for name, points in curves.simulated.items():
-        series.append(
-            Series(
-                name,
-                curves.times,
-                [known(one.mean) for one in points],
-                [known(one.mean - _Z * one.se) for one in points],
-                [known(one.mean + _Z * one.se) for one in points],
-                colour=name,
-                mark="points",
-            )
-        )
+    series += [_points(name, curves.times, points, name) for name, points in curves.simulated.items()]
     chart = series_chart(
         series,
         x="time ηk",
@@ -236,6 +205,10 @@ def _figure_of_losses(curves: Curves) -> Figure:
         description=f"Expected losses of SGD and SGDM under SVAG({curves.ell}) against time.",
     )
     return Figure(f"svag-losses-{curves.ell}", chart)
+
+
+def _points(name: str, x: Sequence[float], measured: Sequence[Measured], colour: int | str) -> Series:
+    return with_bars(name, x, [one.mean for one in measured], [one.se for one in measured], colour=colour)
 
 
 def _kept(result: SvagResult) -> str:
@@ -249,15 +222,11 @@ def _simulated(result: SvagResult) -> bool:
 def _with_interval(found: WeakError | None, place: int) -> str:
     if found is None or place >= len(found.errors):
         return "–"
-    return _measured(Measured(found.errors[place], found.standard_errors[place]))
+    return with_interval(found.errors[place], Z95 * found.standard_errors[place])
 
 
 def _measured(value: Measured) -> str:
-    if not math.isfinite(value.mean):
-        return "diverges"
-    half = _Z * value.se
-    decimals = max(0, 1 - math.floor(math.log10(half))) if half > 0 else 3  # two digits of the interval
-    return f"{value.mean:.{decimals}f} ± {half:.{decimals}f}".replace("-", "−")
+    return with_interval(value.mean, Z95 * value.se)
 
 
 def _value(value: float) -> str:

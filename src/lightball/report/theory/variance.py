@@ -6,6 +6,7 @@ from lightball.report.figures.series import Mark, Series, series_chart
 from lightball.report.page import Figure, Page, Section, Table
 from lightball.report.theory.agreement import agreement
 from lightball.report.theory.making import making
+from lightball.report.theory.numbers import told_apart, with_interval
 from lightball.theory.variance import OfMomentum, Ratio, Variance, displacement_ratio
 
 _NEARLY = 0.95
@@ -62,7 +63,7 @@ def _figure(result: Variance) -> Figure:
     for place, one in enumerate(result.results):
         for name, mark in kinds:
             ratios: tuple[Ratio, ...] = getattr(one, name)
-            label = f"{name}, β = {one.momentum:g}"
+            label = f"{name}, β = {told_apart(one.momentum)}"
             series.append(Series(label, result.steps, [r.exact for r in ratios], colour=place, mark=mark))
             simulated.append(_points(result, ratios))
     chart = series_chart(
@@ -100,7 +101,7 @@ def _table(result: Variance) -> Table:
     head = ("β", "update", "simulated", "displacement", "simulated", f"{_percent(_NEARLY)} at K")
     rows = tuple(
         (
-            f"{one.momentum:g}",
+            told_apart(one.momentum),
             _number(one.update[-1].exact),
             _with_interval(one.update[-1]),
             _number(one.displacement[-1].exact),
@@ -124,7 +125,7 @@ def _steps_until(one: OfMomentum, ratio: float) -> int:
 
 
 def _with_interval(ratio: Ratio) -> str:
-    return f"{_number(ratio.simulated)} ± {_number((ratio.high - ratio.low) / 2)}"
+    return with_interval(ratio.simulated, (ratio.high - ratio.low) / 2)
 
 
 def _number(value: float) -> str:

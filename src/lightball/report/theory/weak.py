@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 from lightball.report.figures.series import Mark, Series, series_chart
 from lightball.report.page import Figure, Page, Section, Table
-from lightball.report.theory.agreement import agreement
+from lightball.report.theory.agreement import agreement, held
 from lightball.report.theory.making import making
-from lightball.report.theory.orders import error_text, eta_text, known, order_text, order_with_interval
+from lightball.report.theory.numbers import told_apart, with_bars, with_interval
+from lightball.report.theory.orders import error_text, eta_text, order_text, order_with_interval
+from lightball.stats import Slope
+from lightball.stats.orders import Z95
+from lightball.theory.as_json import finite
 from lightball.theory.weak import Alpha, Weak, momentum_at
 
 LOSSES = {"quadratic": "½x²", "log-cosh": "log cosh x", "cosine": "1 − cos x"}
 NOISES = {"gaussian": "Gaussian", "rademacher": "Rademacher", "student-t": "Student t (5 degrees of freedom)"}
 _TOO_NOISY = "too few errors are above their noise: simulate more trajectories"
-_Z = 1.96
 
 
 def weak_page(result: Weak) -> Page:
@@ -48,15 +53,21 @@ def _answer(result: Weak) -> str:
     if not any(orders):
         why = "all runs diverge: choose smaller rates" if result.settings.is_exact else _TOO_NOISY
         return f"No order could be measured: {why}."
-    measured = ", ".join(order_text(slope) for slope in orders)
-    alphas = ", ".join(f"{one.alpha:g}" for one in result.results)
-    plural = "s" if len(orders) > 1 else ""
-    if all(one.alpha >= 1 for one in result.results):
-        return f"SGD with momentum does not approach SGD as η falls: order{plural} {measured} for α = {alphas}."
+    approaching = [one for one in result.results if one.alpha < 1]
+    staying = [one for one in result.results if one.alpha >= 1]
+    if not approaching:
+        return f"SGD with momentum does not approach SGD as η falls: {_orders_of(result, staying)}."
+    rest = f"; not for α ≥ 1: {_orders_of(result, staying)}" if staying else ""
     return (
-        f"As η falls, SGD with momentum approaches SGD at the order{plural} {measured} for α = {alphas}"
-        f"{_against_theorem(result)}."
+        f"As η falls, SGD with momentum approaches SGD at the {_orders_of(result, approaching)}"
+        f"{_against_theorem(result)}{rest}."
     )
+
+
+def _orders_of(result: Weak, some: Sequence[Alpha]) -> str:
+    measured = ", ".join(order_text(result.order(one.error)) for one in some)
+    alphas = ", ".join(told_apart(one.alpha) for one in some)
+    return f"order{'s' if len(some) > 1 else ''} {measured} for α = {alphas}"
 
 
 def _against_theorem(result: Weak) -> str:
@@ -66,10 +77,23 @@ def _against_theorem(result: Weak) -> str:
         for one in result.results
         if (slope := result.order(one.error)) is not None and one.theorem is not None and one.alpha < 1
     ]
-    if not proven:
-        return ""
-    below = [theorem for theorem, slope in proven if slope.ci95[1] < theorem]
-    return f", {len(below)} of them below the proven (1 − α)/2" if below else ": not below the proven (1 − α)/2"
+    states = [_state(theorem, slope, result.settings.is_exact) for theorem, slope in proven]
+    below, undecided = states.count("below"), states.count("undecided")
+    if not below and not undecided:
+        return ": not below the proven (1 − α)/2" if proven else ""
+    said = [f", {below} of them below the proven (1 − α)/2"] if below else []
+    if undecided:
+        subject = f"{undecided} of them" if below or undecided < len(proven) else "they"
+        why = "rates still too large" if result.settings.is_exact else "intervals too wide"
+        said.append(f", {'and ' if said else ''}{subject} not decided against the proven (1 − α)/2: {why}")
+    return "".join(said)
+
+
+def _state(theorem: float, slope: Slope, is_exact: bool) -> Literal["reached", "below", "undecided"]:
+    """Whether an order reaches the proven one: exact orders themselves, simulated ones with their whole interval."""
+    if (slope.order if is_exact else slope.ci95[0]) >= theorem:
+        return "reached"
+    return "below" if slope.ci95[1] < theorem else "undecided"
 
 
 def _lead(result: Weak) -> list[str]:
@@ -85,8 +109,12 @@ def _lead(result: Weak) -> list[str]:
             f"Orders are local, between η = {eta_text(given.rates[-2])} and {eta_text(given.rates[-1])}, of exact "
             "errors. Their intervals hold no noise: they reach to where the local orders tend."
         )
-        if agreement := _agreement(result):
-            said.append(agreement)
+        near, total = held((one.error, one.simulated) for one in result.results)
+        if total:
+            said.append(
+                f"A simulation with {NOISES[given.noise]} noise and {given.num_trajectories:,} coupled trajectories "
+                f"{agreement(near, total, 'the exact error')}"
+            )
     else:
         said.append(
             "Orders are those of a weighted straight line on logarithmic axes through the points that are clearly "
@@ -100,22 +128,6 @@ def _lead(result: Weak) -> list[str]:
     return said
 
 
-def _agreement(result: Weak) -> str:
-    """How many simulated errors hold the exact ones in their intervals."""
-    near = total = 0
-    for one in result.results:
-        if one.simulated is None:
-            return ""
-        exact = dict(zip(one.error.etas, one.error.errors, strict=True))
-        for eta, error, se in zip(one.simulated.etas, one.simulated.errors, one.simulated.standard_errors, strict=True):
-            total += 1
-            near += abs(error - exact[eta]) <= _Z * se
-    return (
-        f"A simulation with {NOISES[result.settings.noise]} noise and {result.settings.num_trajectories:,} coupled "
-        f"trajectories {agreement(near, total, 'the exact error')}"
-    )
-
-
 def _orders(result: Weak) -> Table:
     etas = result.settings.rates
     order = "order (to its limit)" if result.settings.is_exact else "order (95 %)"
@@ -125,7 +137,7 @@ def _orders(result: Weak) -> Table:
         betas = [_momentum(momentum_at(one.alpha, eta)) for eta in (etas[0], etas[-1])]
         rows.append(
             (
-                f"{one.alpha:g}",
+                told_apart(one.alpha),
                 betas[0] if betas[0] == betas[1] else f"{betas[0]} to {betas[1]}",
                 order_with_interval(result.order(one.error)),
                 *((order_text(found.fit),) if result.settings.is_exact else ()),
@@ -165,11 +177,15 @@ def _figure_of_orders(result: Weak) -> Figure:
 def _figure_of_errors(result: Weak) -> Figure:
     series: list[Series] = []
     for place, one in enumerate(result.results):
-        name = f"α = {one.alpha:g}"
+        name = f"α = {told_apart(one.alpha)}"
         if result.settings.is_exact:
-            series.append(Series(name, one.error.etas, [known(e) for e in one.error.errors], colour=place))
-        if one.simulated is not None:
-            series.append(_simulated(name, place, one, "points" if result.settings.is_exact else "joined"))
+            series.append(Series(name, one.error.etas, [finite(e) for e in one.error.errors], colour=place))
+        if (of := one.simulated) is not None:
+            mark: Mark = "points" if result.settings.is_exact else "joined"
+            hollow = [not used for used in of.order().used]
+            series.append(
+                with_bars(name, of.etas, of.errors, of.standard_errors, colour=place, mark=mark, hollow=hollow)
+            )
     points = "simulated, with 95 % intervals"
     said = [f"Lines are exact, points {points}." if result.settings.is_exact else f"Points are {points}."]
     if any(any(one.hollow) for one in series):
@@ -187,22 +203,6 @@ def _figure_of_errors(result: Weak) -> Figure:
     return Figure("weak-errors", chart, " ".join(["Slopes are orders.", *said]))
 
 
-def _simulated(name: str, place: int, one: Alpha, mark: Mark) -> Series:
-    assert one.simulated is not None
-    of, used = one.simulated, one.simulated.order().used
-    halves = [_Z * se for se in of.standard_errors]
-    return Series(
-        name,
-        of.etas,
-        [known(e) for e in of.errors],
-        [known(e - half) for e, half in zip(of.errors, halves, strict=True)],
-        [known(e + half) for e, half in zip(of.errors, halves, strict=True)],
-        colour=place,
-        mark=mark,
-        hollow=[not u for u in used],
-    )
-
-
 def _points(result: Weak) -> Table:
     rows = []
     for one in result.results:
@@ -210,10 +210,11 @@ def _points(result: Weak) -> Table:
         simulated = {}
         if one.simulated is not None:
             columns = zip(one.simulated.etas, one.simulated.errors, one.simulated.standard_errors, strict=True)
-            simulated = {eta: f"{error_text(e)} ± {error_text(_Z * se)}" for eta, e, se in columns}
+            simulated = {eta: with_interval(e, Z95 * se) for eta, e, se in columns}
         for eta, error, counts in zip(one.error.etas, one.error.errors, used, strict=True):
             exact = (error_text(error),) if result.settings.is_exact else ()
-            rows.append((f"{one.alpha:g}", eta_text(eta), *exact, simulated.get(eta, "–"), "yes" if counts else "no"))
+            found = simulated.get(eta, "–")
+            rows.append((told_apart(one.alpha), eta_text(eta), *exact, found, "yes" if counts else "no"))
     exact_head = ("exact error",) if result.settings.is_exact else ()
     head = ("α", "η", *exact_head, "simulated (95 %)", "used")
     return Table(head, tuple(rows), numeric=tuple(range(1, len(head) - 1)))
