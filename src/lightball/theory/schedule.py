@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lightball.dynamics.moments import exact_moments
-from lightball.dynamics.population import Arm, Observer
+from lightball.dynamics.population import Arm, Observer, coordinate, square
 from lightball.dynamics.weak_error import (
     Arms,
     Errors,
@@ -186,7 +186,7 @@ def run_schedule(settings: ScheduleSettings, observer: Observer | None = None) -
             "SGDM",
             settings.simulated_rates,
             settings.horizon,
-            {"x": lambda x, m: x["x"][:, 0], "x²": lambda x, m: x["x"][:, 0] ** 2},
+            {"x": coordinate(0), "x²": square(0)},
             settings.trajectories,
             seed=settings.seed,
             device=settings.device,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lightball.dynamics.population import Observer
+from lightball.dynamics.population import Observer, coordinate
 from lightball.dynamics.sde_orders import Algorithm, Equation, errors_against_sde
 from lightball.dynamics.weak_error import WeakError
 from lightball.errors import InputError
@@ -112,7 +112,7 @@ def run_sde(settings: SdeSettings, observer: Observer | None = None) -> SdeResul
         settings.algorithms,
         sorted(set(settings.etas), reverse=True),
         settings.horizon,
-        {"x": lambda x, m: x["x"][:, 0]},
+        {"x": coordinate(0)},
         damping=settings.damping,
         substeps=settings.substeps,
         num_trajectories=settings.trajectories,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from lightball.dynamics.moments import exact_moments
-from lightball.dynamics.population import Arm, Moments, Observer, simulate
+from lightball.dynamics.population import Arm, Moments, Observer, loss_of, simulate
 from lightball.dynamics.weak_error import WeakError, error_of, records, steps_to
 from lightball.errors import InputError
 from lightball.oracles import Noise, Quadratic, Svag, seed_of
@@ -206,7 +206,7 @@ def _simulated(settings: SvagSettings, oracle: Quadratic, ell: int, observer: Ob
         {"SGD": Arm(rate), "SGDM": Arm(rate, settings.momentum_at(ell))},
         num_steps * ell,
         settings.trajectories,
-        {"loss": lambda x, m: oracle.loss(x)},
+        {"loss": loss_of(oracle)},
         record_at=[k * ell for k in records(num_steps)],
         seed=seed_of(use="svag", seed=settings.seed, ell=ell),
         device=settings.device,

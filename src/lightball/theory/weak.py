@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lightball.dynamics.population import Arm, Observer
+from lightball.dynamics.population import Arm, Observer, coordinate, square
 from lightball.dynamics.weak_error import (
     Errors,
     WeakError,
@@ -176,7 +176,7 @@ def run_weak(settings: WeakSettings, observer: Observer | None = None) -> Weak:
             "sgd",
             settings.rates,
             settings.horizon,
-            {"x": lambda x, m: x["x"][:, 0], "x²": lambda x, m: x["x"][:, 0] ** 2},
+            {"x": coordinate(0), "x²": square(0)},
             settings.num_trajectories,
             seed=settings.seed,
             device=settings.device,

@@ -6,10 +6,6 @@ import math
 
 from lightball.report.figures.axes import SUPERSCRIPTS
 from lightball.stats import Slope
-from lightball.theory.as_json import finite
-
-known = finite
-"""A number to draw; None for one that is not finite."""
 
 
 def eta_text(eta: float) -> str:

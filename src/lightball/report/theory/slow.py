@@ -7,9 +7,11 @@ import math
 from lightball.report.figures.series import Series, series_chart
 from lightball.report.page import Figure, Figures, Page, Section, Table
 from lightball.report.theory.making import making
-from lightball.report.theory.orders import known, order_with_interval
+from lightball.report.theory.numbers import with_bars
+from lightball.report.theory.orders import order_with_interval
 from lightball.stats import Limit
 from lightball.stats.orders import Z95
+from lightball.theory.as_json import finite
 from lightball.theory.slow import Slow
 from lightball.theory.slow_runs import ALGORITHMS, Algorithm, Run
 
@@ -161,14 +163,12 @@ def _figure_of_limit(result: Slow) -> Figure:
             series.append(Series(name, etas, [limit.at(eta) for eta in etas], colour=name))
             ends.append((limit.value, limit.standard_error))
         series.append(
-            Series(
+            with_bars(
                 name,
                 [*result.etas, 0.0][: len(ends)],
-                [known(value) for value, _ in ends],
-                [known(value - Z95 * error) for value, error in ends],
-                [known(value + Z95 * error) for value, error in ends],
+                [value for value, _ in ends],
+                [error for _, error in ends],
                 colour=name,
-                mark="points",
                 hollow=[place >= len(result.etas) for place in range(len(ends))],
             )
         )
@@ -203,7 +203,7 @@ def _figure_of_run(result: Slow, run: Run, observable: int, name: str) -> Figure
         return Series(
             _NAMES[algorithm],
             run.times.tolist(),
-            [known(mean) for mean in run.means(algorithm, observable).tolist()],
+            [finite(mean) for mean in run.means(algorithm, observable).tolist()],
             colour=_NAMES[algorithm],
             mark="points",
         )
