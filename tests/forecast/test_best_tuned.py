@@ -1,0 +1,156 @@
+"""Predictions of tuned runs, held against what `lightball compare` found on digits, and against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from advice_samples import DIGITS, DIGITS_CONV, phases_from, probe_of
+
+from lightball.errors import InputError
+from lightball.forecast.best_tuned import best_tuned
+from lightball.forecast.critical import critical_batch_size
+from lightball.forecast.path_loss import PathLoss
+from lightball.forecast.phase import CurvePoint, Phase, Phases, as_phases, memory_of
+from lightball.stats import Verdict
+
+# `lightball compare digits`, 24 epochs: verdicts, and the batch size at which its gap crosses the margin.
+COMPARED = {8: Verdict.NO_VALUE, 32: Verdict.NO_VALUE, 128: Verdict.HELPS, 512: Verdict.HELPS}
+CROSSING = 52.6
+
+
+@pytest.mark.parametrize("until", [640, 320, 160])
+def test_the_verdicts_on_digits_are_those_of_compare(until: float) -> None:
+    phases = phases_from(DIGITS, until)
+    found = {b: best_tuned(phases, 0.9, b, epochs=24) for b in COMPARED}
+    assert {b: at.verdict for b, at in found.items()} == COMPARED
+    assert all(at.valid for at in found.values())
+
+
+@pytest.mark.parametrize("until", [640, 320, 160])
+def test_the_critical_batch_size_of_digits_is_within_a_factor_of_two(until: float) -> None:
+    found = critical_batch_size(phases_from(DIGITS, until), 0.9, epochs=24)
+    assert CROSSING / 2 < found.value < CROSSING * 2
+    assert found.low < found.value < found.high
+
+
+def test_losses_of_sgd_on_digits_are_of_the_measured_size() -> None:
+    measured = {32: 0.0079, 64: 0.0303, 128: 0.0697, 512: 0.27}
+    for batch_size, loss in measured.items():
+        assert best_tuned(phases_from(DIGITS), 0.9, batch_size, epochs=24).sgd_loss == pytest.approx(loss, rel=0.9)
+
+
+def test_the_convolutional_net_has_rates_ten_times_lower_but_a_similar_critical_batch_size() -> None:
+    net = best_tuned(phases_from(DIGITS_CONV), 0.9, 128, epochs=24)
+    perceptron = best_tuned(phases_from(DIGITS), 0.9, 128, epochs=24)
+    assert net.sgd_lr == pytest.approx(perceptron.sgd_lr * 4.0 / 48.69, rel=0.01)
+    assert 40 < critical_batch_size(phases_from(DIGITS_CONV), 0.9, epochs=24).value < 110
+
+
+def power_law(limit: float, trace: float = 1e-6, examples: int = 100_000) -> Phases:
+    """L = 1/T from T = 1 on."""
+    curve = tuple(CurvePoint(time, 1 / time, limit) for time in np.geomspace(1, 1000, 13))
+    at = probe_of(loss=0.1, curvatures=(limit,), noise=(trace,), training_examples=examples)
+    return Phases((Phase("middle", 10.0, at),), curve)
+
+
+def test_where_curvature_limits_both_the_losses_are_those_at_the_limits() -> None:
+    found = best_tuned(power_law(2.0), 0.9, 1000, epochs=10, margin=1e-3)
+    steps, rate = 1000, math.sqrt(8) / 2.0
+    assert found.sgd_lr == pytest.approx(rate)
+    assert found.sgdm_lr == pytest.approx(19 * rate)
+    assert found.sgd_loss == pytest.approx(1 / (rate * steps), rel=1e-6)
+    assert found.sgdm_loss == pytest.approx(1 / (19 * rate * (steps - 9)), rel=1e-6)
+    assert found.difference == pytest.approx(found.sgd_loss - found.sgdm_loss)
+
+
+def test_where_noise_limits_both_there_is_no_gap() -> None:
+    # 4BL/tr Σ = 4 · 10 · 0.1/100 = 0.04, far below √8/2.
+    found = best_tuned(power_law(2.0, trace=100.0), 0.9, 10, epochs=1, margin=1e-3)
+    assert found.sgd_lr == pytest.approx(0.04, rel=0.05)
+    assert found.sgdm_lr == pytest.approx(found.sgd_lr, rel=0.05)
+    assert abs(found.difference) < 0.05 * found.sgd_loss
+    assert best_tuned(power_law(2.0, trace=1.0), 0.9, 10, epochs=1, margin=1e-3).difference > 0
+
+
+def test_the_crossing_is_where_the_gap_is_the_margin() -> None:
+    phases, margin = power_law(2.0), 2e-3
+    found = critical_batch_size(phases, 0.9, epochs=10, margin=margin)
+    below, above = (best_tuned(phases, 0.9, round(found.value * f), epochs=10, margin=margin) for f in (0.97, 1.03))
+    assert below.difference < margin < above.difference
+
+
+def test_a_longer_run_raises_the_critical_batch_size() -> None:
+    values = [critical_batch_size(phases_from(DIGITS), 0.9, epochs=epochs).value for epochs in (12, 24, 48)]
+    assert values == sorted(values)
+    assert values[2] > 1.5 * values[1] > 2.25 * values[0] * 0.9
+
+
+def test_less_momentum_gains_less() -> None:
+    gaps = [best_tuned(phases_from(DIGITS), m, 128, epochs=24).difference for m in (0.1, 0.5, 0.9)]
+    assert 0 < gaps[0] < gaps[1] < gaps[2]
+
+
+def test_a_margin_that_nothing_reaches_is_never_crossed() -> None:
+    found = critical_batch_size(phases_from(DIGITS), 0.9, epochs=24, margin=5.0)
+    assert found.value is None
+    assert found.reason.startswith("momentum does not pay up to a batch of")
+
+
+def test_a_single_probe_says_nothing_of_a_run_and_says_why() -> None:
+    found = best_tuned(as_phases(probe_of()), 0.9, 64, epochs=24)
+    assert (found.verdict, found.valid, found.difference) == (Verdict.UNDECIDED, False, None)
+    assert found.reason == "there is no loss curve of the run, only weights at one time: probe phases"
+    assert critical_batch_size(as_phases(probe_of()), 0.9, epochs=24).reason == found.reason
+
+
+def test_a_guess_far_beyond_the_curve_is_not_valid() -> None:
+    found = best_tuned(phases_from(DIGITS, until=10), 0.9, 64, epochs=24)
+    assert not found.valid
+    assert "but the curve ends at 10: probe phases of a longer training" in found.reason
+    assert found.verdict is Verdict.UNDECIDED
+
+
+def test_a_run_as_short_as_momentum_remembers_is_not_valid() -> None:
+    found = best_tuned(phases_from(DIGITS), 0.9, 1078, epochs=12)
+    assert found.reason == "the run has 12 steps, no more than twice the memory of momentum, 10 steps"
+
+
+def test_a_loss_that_does_not_fall_has_nothing_to_gain() -> None:
+    flat = tuple(CurvePoint(time, 1.0, 1.0) for time in (0.0, 1.0, 10.0))
+    found = best_tuned(Phases((Phase("middle", 1.0, probe_of()),), flat), 0.9, 64, epochs=24)
+    assert not found.valid
+    assert found.reason.startswith("the loss did not fall")
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "epochs", "told"), [(2000, 24, "1078 training examples"), (8, 0, "epochs is 0")]
+)
+def test_bad_input_is_refused(batch_size: int, epochs: int, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        best_tuned(phases_from(DIGITS), 0.9, batch_size, epochs=epochs)
+
+
+def test_a_power_law_is_continued_as_one() -> None:
+    loss = PathLoss([CurvePoint(time, 3 * time**-1.5) for time in (0.0001, 1.0, 2.0, 4.0, 8.0)])
+    times = np.array([1.0, 3.0, 8.0, 100.0])
+    np.testing.assert_allclose(loss(times), 3 * times**-1.5, rtol=1e-12)
+
+
+def test_between_points_and_before_the_first_the_loss_falls_from_one_to_the_next() -> None:
+    loss = PathLoss([CurvePoint(time, value) for time, value in ((0.0, 2.0), (1.0, 1.0), (2.0, 1.2), (4.0, 0.5))])
+    assert float(loss(0.5)) == 1.5
+    assert float(loss(2.0)) == 1.0  # a rise is not believed
+    found = loss(np.linspace(0, 50, 501))
+    assert (np.diff(found) <= 1e-15).all()
+    assert PathLoss([CurvePoint(0.0, 2.0), CurvePoint(1.0, 1.0), CurvePoint(2.0, 0.5)], tail=0.5)(8.0) > 0.125
+
+
+@pytest.mark.parametrize(("momentum", "steps"), [(0.0, 7), (0.9, 1), (0.9, 50), (0.5, 3)])
+def test_the_memory_is_what_the_rule_stays_behind_under_a_constant_gradient(momentum: float, steps: int) -> None:
+    buffer = moved = 0.0
+    for _ in range(steps):
+        buffer = momentum * buffer + (1 - momentum)
+        moved += buffer
+    assert moved == pytest.approx(steps - memory_of(momentum, steps))
