@@ -62,12 +62,15 @@ def test_python_blocks_of_docs_run(name: str, tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == len(blocks)
 
 
-@pytest.mark.parametrize("name", DOCS)
-def test_commands_in_docs_exist(name: str) -> None:
+def test_commands_in_docs_exist() -> None:
+    from lightball.cli.main import lightball
     from lightball.cli.theory.group import theory
 
-    named = set(re.findall(r"`lightball theory ([\w-]+)", DOCS[name]))
-    assert named == set(theory.commands)
+    command = re.compile(r"(?:`|^ +)lightball ([\w-]+)", flags=re.MULTILINE)
+    named = {name: set(command.findall(text)) for name, text in DOCS.items()}
+    assert all(names <= set(lightball.commands) for names in named.values())
+    assert "advise" in named["advise.md"]
+    assert set(re.findall(r"`lightball theory ([\w-]+)", DOCS["theory.md"])) == set(theory.commands)
 
 
 def test_the_orders_quoted_are_those_that_are_printed(tmp_path: Path) -> None:
@@ -76,6 +79,26 @@ def test_the_orders_quoted_are_those_that_are_printed(tmp_path: Path) -> None:
     done = _run([sys.executable, "-m", "lightball", "theory", "weak", *options], tmp_path)
     assert quoted.count("\n") == 6
     assert done.stdout.endswith(quoted)
+
+
+def test_the_advice_quoted_is_that_which_is_printed(tmp_path: Path) -> None:
+    """In its words; its numbers depend on rounding."""
+    quoted = README.partition("<!-- advise -->\n```text\n")[2].partition("```")[0]
+    command, _, said = quoted.partition("\n")
+    assert command.startswith("$ lightball advise digits ")
+    done = _run([sys.executable, "-m", *shlex.split(command[2:]), "--no-page"], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    def words(text: str) -> str:
+        return re.sub(r"[+−-]?\d[\d.,e+−-]*", "#", " ".join(text.split()))
+
+    def critical(text: str) -> float:
+        found = re.search(r"momentum pays from batch size (\d+)", text)
+        assert found is not None
+        return float(found[1])
+
+    assert words(done.stdout) == words(said)
+    assert critical(done.stdout) == pytest.approx(critical(said), rel=0.25)
 
 
 def test_no_command_is_left_out() -> None:

@@ -12,10 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from lightball.version import __version__
 
-__all__ = ["Data", "InputError", "Settings", "Workload", "__version__", "compare", "load", "write_report"]
+__all__ = [
+    "Data",
+    "InputError",
+    "Monitor",
+    "Settings",
+    "Workload",
+    "__version__",
+    "advise",
+    "compare",
+    "load",
+    "write_report",
+]
 
 if TYPE_CHECKING:
     from lightball.errors import InputError
+    from lightball.forecast.advising import advise
+    from lightball.forecast.monitor import Monitor
     from lightball.report.writing import write_report
     from lightball.studies import Settings, compare
     from lightball.studies.store import load
@@ -23,6 +36,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "InputError": "lightball.errors",
+    "advise": "lightball.forecast.advising",
+    "Monitor": "lightball.forecast.monitor",
     "Settings": "lightball.studies",
     "compare": "lightball.studies",
     "load": "lightball.studies.store",

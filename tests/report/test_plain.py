@@ -35,5 +35,15 @@ def test_paragraphs_are_filled_to_80_columns() -> None:
     assert text.splitlines()[-1].startswith("  item")
 
 
+def test_long_facts_go_on_under_their_values() -> None:
+    lines = plain_text(
+        Page("t", "a", (), (Section("s", (), (Facts((("name", "word " * 30), ("none", ""))),)),))
+    ).splitlines()
+    assert lines[2].startswith("  name  word")
+    assert lines[3].startswith("        word")
+    assert lines[-1] == "  none"
+    assert max(map(len, lines)) <= 80
+
+
 def test_any_page_has_a_text() -> None:
     assert plain_text(one_of_each()).startswith(one_of_each().answer)

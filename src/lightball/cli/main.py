@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import click
 
+from lightball.cli.advise import advise
 from lightball.cli.compare import compare
 from lightball.cli.convert import convert
 from lightball.cli.interrupts import INTERRUPTED, TERMINATED, exit_code, sigterm_interrupts
@@ -29,6 +30,7 @@ def lightball() -> None:
     \b
     Examples:
       lightball compare digits
+      lightball advise digits --lr 0.1 --momentum 0.9 --batch-size 64
       lightball convert --lr 0.1 --momentum 0.9 --from torch --to sgd
       lightball report lightball-runs/digits-315fddac
       lightball runs lightball-runs/digits-315fddac
@@ -36,6 +38,7 @@ def lightball() -> None:
     """
 
 
+lightball.add_command(advise)
 lightball.add_command(compare)
 lightball.add_command(convert)
 lightball.add_command(report)

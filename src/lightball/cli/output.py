@@ -1,4 +1,4 @@
-"""What the commands of the theory share: their options, and how a result becomes text, JSON, a page and its figures."""
+"""Options that commands share, and how a result becomes text, JSON, a page and its figures."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ class Output:
 
         return Progress(enabled=not (self.json or self.quiet))
 
-    def give(self, name: str, page: Page, result: Mapping[str, Any]) -> None:
-        """Print the page as text, or the result as JSON; write ``OUT/NAME.html`` and each figure as PNG and SVG."""
+    def give(self, name: str, page: Page, result: Mapping[str, Any], card: Page | None = None) -> None:
+        """Print the page as text, or the result as JSON; write ``OUT/NAME.html`` and each figure as PNG and SVG.
+
+        Where a ``card`` is given it is printed instead of the page.
+        """
         from lightball.report.plain import plain_text
         from lightball.report.writing import write_figures, write_page
 
@@ -49,23 +52,18 @@ class Output:
         elif self.quiet:
             click.echo(page.answer)
         else:
-            click.echo(plain_text(page))
+            click.echo(plain_text(card or page))
             if self.page:
                 click.echo(f"\npage in {path}, its figures beside it")
 
 
-def output_options(command: Command) -> Command:
-    """``--out --page/--no-page --json --quiet``, given to the command as ``output: Output``."""
-
-    @wraps(command)
-    def with_output(out: Path, page: bool, json: bool, quiet: bool, **options: Any) -> Any:
-        return command(output=Output(out, page, json, quiet), **options)
-
+def output_options(folder: str) -> Callable[[Command], Command]:
+    """``--out --page/--no-page --json --quiet``, given to the command as ``output: Output``; ``folder`` by default."""
     options = [
         click.option(
             "--out",
             type=click.Path(path_type=Path),
-            default=Path("lightball-theory"),
+            default=Path(folder),
             show_default=True,
             help="Folder of the page and its figures.",
         ),
@@ -73,18 +71,26 @@ def output_options(command: Command) -> Command:
         click.option("--json", is_flag=True, help="Print one JSON object."),
         click.option("--quiet", is_flag=True, help="Print the answer only."),
     ]
-    decorated: Any = with_output
-    for option in reversed(options):
-        decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def with_output(out: Path, page: bool, json: bool, quiet: bool, **others: Any) -> Any:
+            return command(output=Output(out, page, json, quiet), **others)
+
+        decorated: Any = with_output
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
 
 
 def simulation_options(command: Command) -> Command:
     """``--seed --device``, given to the command by name; the device is as :func:`choose_device` takes it."""
     command = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")(command)
-    return click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all noise.")(
-        command
-    )
+    return click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is random."
+    )(command)
 
 
 def device_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The last section of every page of the theory: how to make it again."""
+"""The last section of a page that a command made: how to make it again."""
 
 from __future__ import annotations
 

@@ -47,15 +47,22 @@ def _part(part: Part) -> str:
         return "\n".join(f"- {item}" for item in part.items)
     if isinstance(part, Facts):
         width = max((len(name) for name, _ in part.items), default=0)
-        return "\n".join(f"  {name:<{width}}  {v.text if isinstance(v, Badge) else v}" for name, v in part.items)
+        return "\n".join(
+            _filled(f"{name:<{width}}  {value.text if isinstance(value, Badge) else value}", "  ", " " * (width + 4))
+            for name, value in part.items
+        )
     return ""
 
 
 def _wrapped(block: str) -> str:
     """Paragraphs are filled; lines that begin with a space are rows, which stay as they are."""
-    return "\n".join(line if line.startswith(" ") else _filled(line) for line in block.split("\n"))
+    lines = block.split("\n")
+    return "\n".join(
+        line if line.startswith(" ") else _filled(line, "", "  " if line.startswith("- ") else "") for line in lines
+    )
 
 
-def _filled(line: str) -> str:
-    indent = "  " if line.startswith("- ") else ""
-    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+def _filled(line: str, first: str, others: str) -> str:
+    return textwrap.fill(
+        line, WIDTH, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lightball.cli.lists import Floats
-from lightball.cli.theory.shared import Output, device_of, output_options, simulation_options
+from lightball.cli.output import Output, device_of, output_options, simulation_options
 
 
 @click.command(short_help="The SGD that matches SGDM with warm-up, decay and changing β.")
@@ -30,7 +30,7 @@ from lightball.cli.theory.shared import Output, device_of, output_options, simul
     help="Of each algorithm, at the four largest rates; 0 for exact errors alone.",
 )
 @simulation_options
-@output_options
+@output_options("lightball-theory")
 def schedule(
     output: Output,
     schedule: str,

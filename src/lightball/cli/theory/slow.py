@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lightball.cli.lists import Floats
-from lightball.cli.theory.shared import Output, device_of, output_options, simulation_options
+from lightball.cli.output import Output, device_of, output_options, simulation_options
 
 
 @click.command(short_help="The drift to flat minimizers over 1/η² steps.")
@@ -25,7 +25,7 @@ from lightball.cli.theory.shared import Output, device_of, output_options, simul
     help="Of SGD and of SGDM, at each learning rate.  [default: 4000 on the hyperbola, else 1000]",
 )
 @simulation_options
-@output_options
+@output_options("lightball-theory")
 def slow(
     output: Output,
     model: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lightball.cli.lists import Floats
-from lightball.cli.theory.shared import Output, device_of, output_options, simulation_options
+from lightball.cli.output import Output, device_of, output_options, simulation_options
 
 
 @click.command(short_help="Largest stable learning rate by momentum.")
@@ -23,7 +23,7 @@ from lightball.cli.theory.shared import Output, device_of, output_options, simul
 )
 @click.option("--trajectories", "replicas", type=int, default=256, show_default=True, help="Of each probe.")
 @simulation_options
-@output_options
+@output_options("lightball-theory")
 def stability(
     output: Output,
     momenta: tuple[float, ...],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lightball.cli.lists import Floats, Ints
-from lightball.cli.theory.shared import Output, device_of, output_options, simulation_options
+from lightball.cli.output import Output, device_of, output_options, simulation_options
 
 if TYPE_CHECKING:
     from lightball.oracles import Noise
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--sde", is_flag=True, help="Also measure SGD, SVAG and SGDM against the two SDEs, some seconds more.")
 @simulation_options
-@output_options
+@output_options("lightball-theory")
 def svag(
     output: Output,
     lr: float,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lightball.cli.lists import Floats
-from lightball.cli.theory.shared import Output, device_of, output_options, simulation_options
+from lightball.cli.output import Output, device_of, output_options, simulation_options
 
 
 @click.command(short_help="Variance of one update and of a path of many, SGDM over SGD.")
@@ -15,7 +15,7 @@ from lightball.cli.theory.shared import Output, device_of, output_options, simul
 @click.option("--steps", "num_steps", type=int, default=10_000, show_default=True, help="Longest path K.")
 @click.option("--trajectories", type=int, default=4_000, show_default=True, help="Of each algorithm.")
 @simulation_options
-@output_options
+@output_options("lightball-theory")
 def variance(
     output: Output, momenta: tuple[float, ...], num_steps: int, trajectories: int, seed: int, device: str
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lightball.cli.lists import Floats
-from lightball.cli.theory.shared import Output, device_of, output_options, simulation_options
+from lightball.cli.output import Output, device_of, output_options, simulation_options
 
 if TYPE_CHECKING:
     from lightball.oracles import Noise
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     help="Of each simulated algorithm; 0 for exact errors alone.  [default: 1000, or 20000 without exact errors]",
 )
 @simulation_options
-@output_options
+@output_options("lightball-theory")
 def weak(
     output: Output,
     alphas: tuple[float, ...],

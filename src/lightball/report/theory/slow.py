@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from lightball.report.figures.series import Series, series_chart
+from lightball.report.making import making
 from lightball.report.page import Figure, Figures, Page, Section, Table
-from lightball.report.theory.making import making
 from lightball.report.theory.numbers import with_bars
 from lightball.report.theory.orders import order_with_interval
 from lightball.stats import Limit

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lightball.report.figures.series import Series, series_chart
+from lightball.report.making import making
 from lightball.report.page import Figure, Page, Section, Table
-from lightball.report.theory.making import making
 from lightball.report.theory.numbers import told_apart
 from lightball.theory.stability import Frontier, Stability, largest_stable_lr
 

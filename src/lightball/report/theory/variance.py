@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lightball.report.figures.series import Mark, Series, series_chart
+from lightball.report.making import making
 from lightball.report.page import Figure, Page, Section, Table
 from lightball.report.theory.agreement import agreement
-from lightball.report.theory.making import making
 from lightball.report.theory.numbers import told_apart, with_interval
 from lightball.theory.variance import OfMomentum, Ratio, Variance, displacement_ratio
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lightball.report.figures.series import Mark, Series, series_chart
+from lightball.report.making import making
 from lightball.report.page import Figure, Page, Section, Table
 from lightball.report.theory.agreement import agreement, held
-from lightball.report.theory.making import making
 from lightball.report.theory.numbers import told_apart, with_bars, with_interval
 from lightball.report.theory.orders import error_text, eta_text, order_text, order_with_interval
 from lightball.stats import Slope
