@@ -123,6 +123,10 @@ def test_a_forecast_that_is_not_valid_decides_nothing_and_tells_no_numbers_of_a_
     assert not found.valid
     assert found.reason
     assert math.isnan(found.difference)
+    near = probe_of(loss=1.0, curvatures=(1.5,), gradient=(0.1,), noise=(0.1,))
+    found = advise(near, Setting("ema", 1.0, 0.9), 16, num_steps=100, margin=0.5).value_of_momentum
+    assert abs(found.difference) < 0.5
+    assert (found.verdict, found.valid) == (Verdict.UNDECIDED, False)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,8 @@ from lightball.training import Recipe, train
 from lightball.workloads import Workload
 from lightball.workloads.digits import digits
 
-LITTLE = Effort(most_steps=500, examples=256, curvature_examples=256, horizon=0.0, noise_vectors=4, keep_weights=True)
+QUICK = Effort(examples=64, curvature_examples=64, horizon=0.0, noise_vectors=2, trial_steps=0)
+LITTLE = replace(QUICK, most_steps=500, examples=256, curvature_examples=256, trial_steps=60, keep_weights=True)
 RUN = {"effective_lr": 0.5, "momentum": 0.9, "batch_size": 64}
 
 
@@ -75,6 +78,16 @@ def test_probes_are_those_of_the_weights_that_were_kept(phases: Phases, workload
         assert phase.probe.training_examples == 1078
 
 
+def test_trials_of_sgd_go_on_beyond_stability_until_they_are_no_good(phases: Phases) -> None:
+    rates, losses = ([getattr(trial, name) for trial in phases.trials] for name in ("effective_lr", "loss"))
+    sharpest = max(point.sharpness for point in phases.curve)
+    assert rates[0] == pytest.approx(2 / sharpest)
+    assert all(b / a == pytest.approx(2**0.5) for a, b in pairwise(rates))
+    assert min(losses[:3]) < 0.3  # some way beyond 2/λ SGD still trains well
+    assert losses[-1] > 2 * min(losses)
+    assert rates[-1] < 8 / sharpest * 1.5
+
+
 def test_tuned_runs_are_predicted_as_compare_finds_them(phases: Phases) -> None:
     verdicts = {b: best_tuned(phases, 0.9, b, epochs=24).verdict for b in (8, 512)}
     assert verdicts == {8: Verdict.NO_VALUE, 512: Verdict.HELPS}
@@ -82,7 +95,7 @@ def test_tuned_runs_are_predicted_as_compare_finds_them(phases: Phases) -> None:
 
 
 def test_nothing_around_it_changes_and_the_seed_decides(workload: Workload) -> None:
-    tiny = Effort(most_steps=50, examples=64, curvature_examples=64, horizon=0.0, noise_vectors=2)
+    tiny = replace(QUICK, most_steps=50, trial_steps=2, trial_seeds=1)
     torch.manual_seed(3)
     before, told = generators(), []
     first = phases_of(workload, **RUN, epochs=1, effort=tiny, progress=lambda *news: told.append(news))
@@ -90,18 +103,18 @@ def test_nothing_around_it_changes_and_the_seed_decides(workload: Workload) -> N
     assert torch.is_grad_enabled()
     torch.rand(7)
     again = phases_of(workload, **RUN, epochs=1, effort=tiny)
-    assert again.curve == first.curve
+    assert (again.curve, again.trials) == (first.curve, first.trials)
     assert [at.probe.to_json() for at in again.phases] == [at.probe.to_json() for at in first.phases]
     other = phases_of(workload, **RUN, epochs=1, effort=tiny, seed=1)
     assert other.curve != first.curve
-    assert {what.partition(":")[0] for what, _, _ in told} == {"training", "start", "middle", "end"}
+    assert {what.partition(":")[0] for what, _, _ in told} == {"training", "start", "middle", "end", "rates"}
     done = [place for what, place, _ in told if what == "training"]
     assert done == sorted(done)
     assert done[-1] == 1000
 
 
 def test_a_small_rate_makes_a_training_as_long_as_sgd_could_go(workload: Workload) -> None:
-    tiny = Effort(most_steps=60, examples=64, curvature_examples=64, horizon=0.0, noise_vectors=2)
+    tiny = replace(QUICK, most_steps=60)
     slow = phases_of(workload, effective_lr=1e-4, momentum=0.9, batch_size=64, epochs=2, effort=tiny)
     assert slow.phases[-1].time > 1.0  # not 1e-4 · 32
 

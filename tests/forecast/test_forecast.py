@@ -187,3 +187,16 @@ def test_bad_input_is_one_line(change: dict[str, object], message: str) -> None:
     asked: dict[str, object] = {"effective_lr": 0.1, "momentum": 0.9, "batch_size": 8, "num_steps": 10}
     with pytest.raises(InputError, match=message):
         forecast(bowl_probe(), **(asked | change))  # type: ignore[arg-type]
+
+
+def test_effects_that_cancel_have_no_known_sign_but_a_known_size(trained: tuple[Probe, Probe, nn.Module]) -> None:
+    """Between the batch size at which the lag prevails and the one at which noise does, they cancel."""
+    sizes = range(1, 1000, 3)
+    seen = value_map(trained[1], [0.1], list(sizes), num_steps=40)
+    cancelling = [i for i, reason in enumerate(seen.reasons[0]) if "nearly cancel" in reason]
+    assert cancelling
+    said = [forecast(trained[1], 0.1, batch_size=sizes[i], num_steps=40) for i in cancelling[:2]]
+    for one in said:
+        assert not one.validity.valid
+        assert one.validity.bound == pytest.approx(abs(one.from_lag) + abs(one.from_noise))
+    assert np.isfinite(seen.bound[0, cancelling]).all()

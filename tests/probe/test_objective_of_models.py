@@ -257,7 +257,7 @@ def process_group(tmp_path):
     torch.distributed.destroy_process_group()
 
 
-def test_wrappers_for_parallel_training_are_looked_through(process_group) -> None:
+def test_wrappers_for_parallel_training_are_looked_through(process_group, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batches = made("BatchNorm"), batches_of_three()
     expected = Objective(made("BatchNorm"), CROSS_ENTROPY).loss_and_gradient(batches[0])
     wrapped = nn.parallel.DistributedDataParallel(model)
@@ -268,7 +268,11 @@ def test_wrappers_for_parallel_training_are_looked_through(process_group) -> Non
         nn.functional.cross_entropy(wrapped(batches[0][0]), batches[0][1]).backward()
         optimizer.step()
 
-    with unchanged(wrapped, optimizer):
+    def communicate(*_: object) -> None:
+        raise AssertionError("its forward pass waits for the other processes, which do not probe")
+
+    with unchanged(wrapped, optimizer), monkeypatch.context() as patch:
+        patch.setattr(nn.parallel.DistributedDataParallel, "forward", communicate)
         objective = Objective(wrapped, CROSS_ENTROPY)
         found = objective.loss_and_gradient(batches[0])
         Curvature(objective, batches)(found[1][None])

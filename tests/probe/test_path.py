@@ -139,3 +139,9 @@ def test_the_path_goes_into_json_and_back(bowl: tuple[Probe, nn.Module]) -> None
 def test_a_horizon_must_be_a_number_above_0(horizon: object) -> None:
     with pytest.raises(InputError, match=r"horizon is .*, but must be a number above 0"):
         seen(horizon)  # type: ignore[arg-type]
+
+
+def test_a_probe_with_a_horizon_looks_ahead(bowl: tuple[Probe, nn.Module]) -> None:
+    both = probe(Bowl(), bowl_loss, noise_batches(), curvature_batches=8, num_steps=3, noise_vectors=4, horizon=0.5)
+    assert both.path[-1].time == 0.5
+    assert both.path[-1].loss == pytest.approx(at(bowl[0].path, 0.5).loss, rel=1e-2)

@@ -25,7 +25,8 @@ def a_map(**changes: Any) -> Any:
     value = np.array([[0.001, 0.0004, 0.0, -0.0001], [0.004, 0.001, 0.0, -0.003], [np.inf, 0.5, -1.0, 2.0]])
     valid = np.array([[True] * 4, [True] * 4, [False] * 4])
     shape = {"effective_lrs": np.array(RATES), "batch_sizes": np.array(SIZES), "value": value, "valid": valid}
-    return SimpleNamespace(**{**shape, **changes})
+    made = {**shape, **changes}
+    return SimpleNamespace(bound=np.where(made["valid"], np.abs(made["value"]), np.inf), **made)
 
 
 def test_cells_show_verdict_and_value_and_only_where_they_are_valid() -> None:
@@ -38,6 +39,14 @@ def test_cells_show_verdict_and_value_and_only_where_they_are_valid() -> None:
     assert {GREEN, PURPLE, GREY} <= colours(made)
     assert texts(made, "axis-label")[:4] == ["16", "64", "256", "1,024"]
     assert finite(spec(made))
+
+
+def test_cells_whose_size_is_known_to_be_small_are_of_no_value() -> None:
+    """Two effects nearly cancel: the sign is not known, but neither of them matters."""
+    one = a_map(valid=np.zeros((3, 4), bool))
+    one.bound = np.where(np.abs(one.value) < 0.002, 0.0015, np.inf)
+    made = heat_map(one, 0.002, (0.25, 64))
+    assert [row["kind"] for row in rows_of(made, "cells")] == ["no value"] * 6
 
 
 def test_cells_that_are_not_valid_are_hatched_within_themselves() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from advice_samples import a_probe, an_advice, value
+from figure_samples import rows_of
 from page_measures import LESS_CONTRAST_THAN, ODD_TEXTS, OUTSIDE_THEIR_PLACE, chart_widths, states
 from page_samples import OpenPage
 
 from lightball.forecast.advice import Advice
+from lightball.probe import NoiseAhead, PathPoint
 from lightball.report.advice.card import card
+from lightball.report.advice.charts import map_of
 from lightball.report.advice.page import advice_page
 from lightball.report.advice.words import difference, number, sentence, size
 from lightball.report.page import Badge, Listing, Page, Section, Table, figures_of
@@ -168,6 +171,22 @@ def test_one_phase_is_enough() -> None:
     page = advice_page("mine", replace(given, by_phase=given.by_phase[1:2], main=0))
     assert [figure.name for figure in figures_of(page)] == ["value-map", "forecast", "spectra-1"]
     plain_text(page)
+
+
+def test_the_map_ends_where_the_path_does() -> None:
+    """At 100 steps a path to the flow time 30 carries η = 0.2 and not 0.4."""
+    given = an_advice()
+    at = list(given.by_phase)
+    noise = NoiseAhead(a_probe().trace_noise, a_probe().noise, None, None)
+    names = {each.name for each in fields(PathPoint)}
+    point = dict.fromkeys(names, 0.0) | {"loss": 0.8, "sharpness": 4.0, "noise": noise}
+    path = tuple(PathPoint(**(point | {"time": time})) for time in (0.0, 30.0))
+    at[1] = replace(at[1], phase=replace(at[1].phase, probe=a_probe(path=path)))
+    rates = [row["rate"] for row in rows_of(map_of(replace(given, by_phase=tuple(at))).chart, "places")]
+    assert max(rates) == pytest.approx(0.2)
+    without = [row["rate"] for row in rows_of(map_of(given).chart, "places")]
+    assert max(without) == pytest.approx(0.8)
+    assert min(rates) == min(without)
 
 
 def test_numbers_in_words() -> None:

@@ -110,6 +110,10 @@ def _value(
     verdict = Verdict.UNDECIDED
     if validity.valid and math.isfinite(value.low) and math.isfinite(value.high):
         verdict = verdict_of(Interval(value.value, value.low, value.high, 0.95, max(value.n, 1)), margin)
+    if not validity.valid and validity.bound <= margin:  # whichever effect prevails, neither matters
+        return ValueOfMomentum(
+            Verdict.NO_VALUE, value.value, -validity.bound, validity.bound, margin, num_steps, True, validity.reason
+        )
     # Beyond stability the recursion gives numbers without meaning.
     told = validity.valid or abs(value.value) < probe.loss
     numbers = (value.value, value.low, value.high) if told else (math.nan, -math.inf, math.inf)

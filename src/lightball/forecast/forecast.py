@@ -133,12 +133,16 @@ def forecast(
 
 @dataclass(frozen=True)
 class ValueMap:
-    """The value of momentum, SGD's loss minus SGDM's, for rates (rows) and batch sizes (columns)."""
+    """The value of momentum, SGD's loss minus SGDM's, for rates (rows) and batch sizes (columns).
+
+    ``bound`` is what its size does not exceed, see :class:`Validity`.
+    """
 
     effective_lrs: Float64[np.ndarray, "lr"]
     batch_sizes: Int[np.ndarray, "batch"]
     value: Float64[np.ndarray, "lr batch"]
     valid: Bool[np.ndarray, "lr batch"]
+    bound: Float64[np.ndarray, "lr batch"]
     reasons: tuple[tuple[str, ...], ...]
 
 
@@ -169,6 +173,7 @@ def value_map(
         sizes[0].copy(),
         (lag + noise).reshape(rates.shape),
         np.array([each.valid for each in found]).reshape(rates.shape),
+        np.array([each.bound for each in found]).reshape(rates.shape),
         tuple(
             tuple(each.reason for each in found[row * sizes.shape[1] : (row + 1) * sizes.shape[1]])
             for row in range(len(rates))

@@ -6,6 +6,7 @@ against its convolutional net and both kinds of sampling in `benchmarks/forecast
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,10 +37,15 @@ _BIAS = 0.25
 
 @dataclass(frozen=True)
 class Validity:
-    """Whether a forecast stands by its number, and if not, why: a sentence."""
+    """Whether a forecast stands by its number, and if not, why: a sentence.
+
+    ``bound`` is what the size of the value does not exceed, also where two effects nearly cancel and the number is not
+    to be trusted; infinite where nothing is known.
+    """
 
     valid: bool
     reason: str
+    bound: float = math.inf
 
 
 def validities(probe: Probe, cases: Cases, seen: Outlook) -> list[Validity]:
@@ -54,7 +60,8 @@ def _validity(probe: Probe, cases: Cases, seen: Outlook, case: int) -> Validity:
     noise_sgd = float(seen.excess_sgd[-1, case].mean())
     noise = noise_sgd - float(seen.excess_sgdm[-1, case].mean())
     loss = float(seen.sgd[-1, case])
-    reason = ""
+    bias = _bias(probe)
+    reason, cancel = "", False
     if steep >= _STEEPEST:
         limit = "beyond" if steep >= 2 else "close to"
         reason = (
@@ -78,7 +85,7 @@ def _validity(probe: Probe, cases: Cases, seen: Outlook, case: int) -> Validity:
     elif seen.second_order[case] > _SECOND_ORDER * abs(lag) and seen.second_order[case] > 0.1 * abs(lag + noise):
         reason = (
             f"momentum's memory of {cases.memory[case]:.2g} in flow time is too long for the path's tangent: its "
-            f"second order is {seen.second_order[case] / abs(lag):.0%} of the first"
+            f"second order is {seen.second_order[case] / max(abs(lag), 1e-300):.0%} of the first"
         )
     elif noise_sgd > _EXCESS * abs(loss - noise_sgd):
         reason = (
@@ -88,14 +95,16 @@ def _validity(probe: Probe, cases: Cases, seen: Outlook, case: int) -> Validity:
     elif float(seen.growth[case]) * noise_sgd > _GROWTH:
         grown = float(seen.growth[case]) * noise_sgd
         reason = f"noise grows with itself: weights that it has displaced have {grown:.0%} more of it"
+    elif bias > _BIAS:
+        reason = (
+            f"of the gradient's squared norm, {bias:.0%} is noise of the {probe.gradient_examples} examples it was "
+            "measured on: measure more"
+        )
     elif abs(lag + noise) < _LEFT * max(abs(lag), abs(noise)):
         reason = f"two effects nearly cancel: {lag:+.2g} by the lag and {noise:+.2g} by less noise"
-    elif _bias(probe) > _BIAS:
-        reason = (
-            f"of the gradient's squared norm, {_bias(probe):.0%} is noise of the {probe.gradient_examples} examples it "
-            "was measured on: measure more"
-        )
-    return Validity(not reason, reason)
+        cancel = True
+    known = not reason or cancel
+    return Validity(not reason, reason, abs(lag) + abs(noise) if known else math.inf)
 
 
 def _runaway(probe: Probe, time: float) -> float:

@@ -20,6 +20,7 @@ from lightball.probe.forms import Product, largest_node, measures_of, products, 
 from lightball.probe.noise import Progress, gradient_sample
 from lightball.probe.notes import notes_of
 from lightball.probe.objective import Loss, Mode, Objective
+from lightball.probe.path import look_ahead
 from lightball.probe.record import Probe
 from lightball.probe.scope import unchanged
 
@@ -40,6 +41,7 @@ def probe(
     training_examples: int | None = None,
     buffer: Carried | Optimizer | None = None,
     last_update: Carried | None = None,
+    horizon: float | None = None,
     mode: Mode = "as is",
     per_example: bool = False,
     seed: int = 0,
@@ -66,6 +68,8 @@ def probe(
         training_examples: size of the training set; by default ``data`` is taken as all of it.
         buffer: the momentum of a run in progress: a ``torch.optim.SGD``, or the average of gradients by parameter name.
         last_update: a displacement of the parameters along which curvature is told.
+        horizon: follow the path ahead over this flow time, the effective learning rate times the steps to forecast; see
+            :func:`lightball.probe.look_ahead`, which does it faster on large batches.
         mode: "eval" or "train" for the whole model, or as its modules are. In training, BatchNorm uses the batch's
             statistics and dropout fixed masks.
         per_example: take the noise from gradients of single examples: by vmap, where the model allows it.
@@ -109,7 +113,7 @@ def probe(
     noise_curvature = sample.contracted(trace_noise, products(sample.vectors, images))
     norm = sample.quadratic(sample.gradient, sample.vectors, trace_noise, population)
     along = sample.quadratic(image, images, noise_curvature, population)
-    return Probe(
+    found = Probe(
         loss=sample.loss,
         num_parameters=objective.dim,
         training_examples=population,
@@ -144,6 +148,21 @@ def probe(
             sharpness=largest.value,
             sharpness_bias=bias,
         ),
+    )
+    if horizon is None:
+        return found
+    return look_ahead(
+        found,
+        model,
+        loss,
+        batches,
+        horizon,
+        buffer=buffer,
+        mode=mode,
+        per_example=per_example,
+        seed=seed,
+        memory_budget=memory_budget,
+        progress=progress,
     )
 
 

@@ -48,8 +48,8 @@ def heat_map(found: ValueMap, margin: float, setting: tuple[float, int]) -> alt.
 
 def _row(found: ValueMap, margin: float, across: int, up: int) -> Row:
     """A cell: its place, its value, and how it looks."""
-    value, valid = float(found.value[up][across]), bool(found.valid[up][across])
-    known = valid and math.isfinite(value)
+    value = float(found.value[up][across])
+    known = math.isfinite(value) and bool(found.valid[up][across] or found.bound[up][across] <= margin)
     kind = "no value" if not known or abs(value) <= margin else "helps" if value > 0 else "hurts"
     depth = min(1.0, math.log(max(abs(value) / margin, 1.0)) / math.log(FULL_AT)) if known else 0.0
     return {
