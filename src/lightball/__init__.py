@@ -27,7 +27,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lightball.errors import InputError
-    from lightball.forecast.advising import advise
+    from lightball.forecast import advise
     from lightball.forecast.monitor import Monitor
     from lightball.report.writing import write_report
     from lightball.studies import Settings, compare
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "InputError": "lightball.errors",
-    "advise": "lightball.forecast.advising",
+    "advise": "lightball.forecast",
     "Monitor": "lightball.forecast.monitor",
     "Settings": "lightball.studies",
     "compare": "lightball.studies",

@@ -162,7 +162,7 @@ def test_json_has_what_was_promised_and_no_number_that_is_not_finite() -> None:
     } <= set(found)
     assert set(found["terms"]) == {"descent", "curvature", "noise"}
     assert {"verdict", "difference", "ci95", "valid", "reason"} <= set(found["value_of_momentum"])
-    assert {"verdict", "difference"} <= set(found["best_tuned"])
+    assert {"verdict", "difference", "range"} <= set(found["best_tuned"])
     assert {"sharpness", "trace_noise", "noise_scale"} <= set(found["probe"])
     assert [at["name"] for at in found["phases"]] == ["start", "middle", "end"]
 

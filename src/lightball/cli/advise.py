@@ -15,6 +15,7 @@ from lightball.errors import InputError
 if TYPE_CHECKING:
     from lightball.cli.progress import Progress
     from lightball.rules import Setting
+    from lightball.workloads import Workload
 
 _count = click.IntRange(min=1)
 
@@ -81,9 +82,8 @@ def advise(
     from lightball.report.advice.card import card
     from lightball.report.advice.page import advice_page
     from lightball.studies.verification import verify as verified
-    from lightball.workloads import load
 
-    workload = load(task, together=verify)  # what is verified trains many models at once
+    workload = _loaded(task, verify)
     check = None
     with output.progress() as progress:
         phases = phases_of(
@@ -108,6 +108,24 @@ def advise(
     found = advice.to_json() | ({} if check is None else {"verification": check.to_json()})
     page = advice_page(workload.name, advice, check, (("seed", str(seed)), ("device", where)))
     output.give("advise", page, found, card(workload.name, advice, check))
+
+
+def _loaded(task: str, verify: bool) -> Workload:
+    """The task; one that is to be verified must be trainable many at once.
+
+    Raises:
+        InputError: as :func:`lightball.workloads.load`.
+    """
+    from lightball.workloads import load
+
+    workload = load(task, together=False)
+    if verify:
+        try:
+            load(task)
+        except InputError as error:
+            reason = str(error).removesuffix("; or train each model by itself: --engine process")
+            raise InputError(f"--verify trains many models at once, and this one cannot be: {reason}") from error
+    return workload
 
 
 def _setting(convention: str, lr: float, momentum: float) -> Setting:

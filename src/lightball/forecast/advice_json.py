@@ -21,9 +21,9 @@ def as_json(advice: Advice) -> dict[str, Any]:
         "thresholds": advice.regime.thresholds,
         "terms": asdict(advice.terms),
         "value_of_momentum": _value(advice.value_of_momentum),
-        "best_tuned": {**_interval(asdict(best)), "verdict": str(best.verdict)},
+        "best_tuned": {**_ends(asdict(best), "range"), "verdict": str(best.verdict)},
         "critical_batch_size": critical.value,
-        "critical_batch_size_interval": [critical.low, critical.high],
+        "critical_batch_size_range": [critical.low, critical.high],
         "critical_batch_size_reason": critical.reason,
         "matched_lr": advice.matched_lr,
         "matched_schedule": advice.matched_schedule,
@@ -54,12 +54,13 @@ def as_json(advice: Advice) -> dict[str, Any]:
 
 
 def _value(value: ValueOfMomentum) -> dict[str, Any]:
-    return {**_interval(asdict(value)), "verdict": str(value.verdict)}
+    return {**_ends(asdict(value), "ci95"), "verdict": str(value.verdict)}
 
 
-def _interval(fields: dict[str, Any]) -> dict[str, Any]:
+def _ends(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """With ``low`` and ``high`` as one entry: a 95 % interval, or the range of what is assumed."""
     low, high = fields.pop("low"), fields.pop("high")
-    return {**fields, "ci95": None if low is None else [low, high]}
+    return {**fields, name: None if low is None else [low, high]}
 
 
 def _probe(probe: Probe) -> dict[str, Any]:

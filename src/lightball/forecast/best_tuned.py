@@ -53,9 +53,9 @@ _RATES = np.geomspace(1e-4, 1.0, 321)  # shares of the limit by curvature
 class BestTuned:
     """The predicted final losses of SGD and SGDM at their best rates, at one batch size and a number of epochs.
 
-    ``difference`` is SGD's minus SGDM's, positive favours momentum, between ``low`` and ``high``: what is not known of
-    SGD's soft limit, of noise, and of the curve beyond its end. Numbers are None where nothing can be said. ``reason``
-    is a sentence where ``valid`` is False.
+    ``difference`` is SGD's minus SGDM's, positive favours momentum. It ranges from ``low`` to ``high`` over what is not
+    known: SGD's soft limit, noise, and the curve beyond its end; that is no confidence interval. Numbers are None where
+    nothing can be said. ``reason`` is a sentence where ``valid`` is False.
     """
 
     verdict: Verdict

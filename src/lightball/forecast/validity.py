@@ -1,7 +1,7 @@
 """What a forecast cannot know: the limits at which it says of itself that it is not valid, and why.
 
-Every limit is a share that is read off the forecast's own parts; the numbers were set on the digits perceptron and held
-against its convolutional net and both kinds of sampling in `benchmarks/forecast.py`.
+Every limit is a share that is read off the forecast's own parts. Their numbers were set on the digits perceptron, that of
+shuffled batches on the convolutional net too; `benchmarks/forecast.py` holds them against real runs of both.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _SECOND_ORDER = 0.35
 _EXCESS = 0.5
 # By how much noise grows, as a share of itself, where it has displaced the weights.
 _GROWTH = 1.0
+# Of the lag: above, noise of batches without replacement decides, of which only a quadratic's is known.
+_SHUFFLED = 0.5
 # What is left of lag and noise when they cancel.
 _LEFT = 0.35
 # Of a descent: how much of it may be run away along negative curvature.
@@ -95,6 +97,11 @@ def _validity(probe: Probe, cases: Cases, seen: Outlook, case: int) -> Validity:
     elif float(seen.growth[case]) * noise_sgd > _GROWTH:
         grown = float(seen.growth[case]) * noise_sgd
         reason = f"noise grows with itself: weights that it has displaced have {grown:.0%} more of it"
+    elif cases.shuffled is not None and abs(noise) > _SHUFFLED * abs(lag):
+        reason = (
+            f"batches without replacement: their noise, {noise:+.2g} of the value beside {lag:+.2g} by the lag, cancels "
+            "within an epoch on a quadratic only"
+        )
     elif bias > _BIAS:
         reason = (
             f"of the gradient's squared norm, {bias:.0%} is noise of the {probe.gradient_examples} examples it was "

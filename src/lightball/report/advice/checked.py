@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from lightball.stats import Interval, Verdict
     from lightball.studies.verification import Verification
 
+_CAPTION = (
+    "SGD's loss minus SGDM's, with 95 % intervals; for the best tuned forecast, with the range of what it assumes"
+)
 _AGREES = {True: "yes", False: "no", None: "not decided"}
 
 
@@ -42,7 +45,7 @@ def checked(verification: Verification) -> Section:
             )
         )
     head = ("value of momentum", "forecast", "difference", "measured", "difference", "agree")
-    table = Table(head, tuple(rows), "SGD's loss minus SGDM's, with 95 % intervals", numeric=(2, 4))
+    table = Table(head, tuple(rows), _CAPTION, numeric=(2, 4))
     return Section("Forecast and measurement", verification.sentences, (table,))
 
 
