@@ -1,7 +1,8 @@
 """Forecasts of the value of momentum against real runs: how often they are right where they call themselves valid.
 
-    python benchmarks/forecast.py                      # forecasts anew, runs from results/forecast-runs.json
-    python benchmarks/forecast.py --runs FILE          # measures into FILE what is not yet there: about two hours
+    python benchmarks/forecast.py                      # runs and probes from results/, forecasts anew
+    python benchmarks/forecast.py --probes DIR         # probes into DIR what is not yet there: some 20 minutes
+    python benchmarks/forecast.py --runs FILE          # measures into FILE what is not yet there: some hours
     python benchmarks/forecast.py --runs FILE --time-budget 600 --device cuda     # as far as it comes; go on later
     python benchmarks/forecast.py --figure docs/forecast.svg --json results/forecast.json
 
@@ -31,9 +32,10 @@ import torch
 
 import forecast_runs as real
 from lightball.forecast import forecast
-from lightball.probe import Probe, look_ahead, probe, supervised
+from lightball.probe import Probe, load_probe, look_ahead, probe, supervised
 
-RUNS = Path(__file__).parents[1] / "results" / "forecast-runs.json"
+RESULTS = Path(__file__).parents[1] / "results"
+RUNS, PROBES = RESULTS / "forecast-runs.json", RESULTS / "forecast-probes"
 HORIZON = 50.0  # of the path ahead; cells beyond it are not valid
 MICROBATCH = 32
 PRECISION, TOLERANCE, SHARE, SKILL, COVERED, FACTOR = 0.25, 0.25, 0.9, 0.8, 0.6, 3.0
@@ -124,8 +126,18 @@ def score(cells: Sequence[Cell]) -> Score:
     )
 
 
-def probe_of(task: str, phase: str) -> Probe:
-    """The probe of a phase, from all examples, with its path ahead."""
+def probe_of(task: str, phase: str, folder: Path) -> Probe:
+    """The probe of a phase, from all examples, with its path ahead; kept in the folder."""
+    path = folder / f"{task}-{phase}.json"
+    if path.exists():
+        return load_probe(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = _probe(task, phase)
+    found.save(path)
+    return found
+
+
+def _probe(task: str, phase: str) -> Probe:
     workload, model = real.phase(task, phase)
     data = list(zip(workload.train.inputs.split(MICROBATCH), workload.train.targets.split(MICROBATCH), strict=True))
     loss = supervised(workload.loss)
@@ -170,6 +182,7 @@ def cells_of(group: real.Group, found: Iterable[real.MeasuredValue], seen: Probe
 
 @click.command(help=__doc__.split("\n")[0])
 @click.option("--runs", type=click.Path(path_type=Path), default=RUNS, help="Measurements, read and added to.")
+@click.option("--probes", type=click.Path(path_type=Path), default=PROBES, help="Probes, read and added to.")
 @click.option("--tasks", default=",".join(real.TASKS))
 @click.option("--time-budget", type=float, default=float("inf"), help="Seconds after which nothing more is measured.")
 @click.option("--device", default="cpu")
@@ -177,19 +190,26 @@ def cells_of(group: real.Group, found: Iterable[real.MeasuredValue], seen: Probe
 @click.option("--json", "out", type=click.Path(path_type=Path))
 @click.option("--figure", type=click.Path(path_type=Path))
 def main(
-    runs: Path, tasks: str, time_budget: float, device: str, show: bool, out: Path | None, figure: Path | None
+    runs: Path,
+    probes: Path,
+    tasks: str,
+    time_budget: float,
+    device: str,
+    show: bool,
+    out: Path | None,
+    figure: Path | None,
 ) -> None:
     torch.set_num_threads(1)
     names = tuple(tasks.split(","))
     found = real.measure(runs, names, time_budget, device)
-    probes: dict[tuple[str, str], Probe] = {}
+    seen: dict[tuple[str, str], Probe] = {}
     cells: list[Cell] = []
     for group in real.groups(names):
         if group.key in found:
             place = (group.task, group.phase)
-            if place not in probes:
-                probes[place] = probe_of(*place)
-            cells += cells_of(group, found[group.key], probes[place])
+            if place not in seen:
+                seen[place] = probe_of(*place, probes)
+            cells += cells_of(group, found[group.key], seen[place])
     if show:
         for cell in cells:
             click.echo(line_of(cell))

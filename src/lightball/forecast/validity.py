@@ -1,7 +1,7 @@
 """What a forecast cannot know: the limits at which it says of itself that it is not valid, and why.
 
-Every limit is a share that is read off the forecast's own parts. Their numbers were set on the digits perceptron, that of
-shuffled batches on the convolutional net too; `benchmarks/forecast.py` holds them against real runs of both.
+Every limit is a share that is read off the forecast's own parts. Their numbers were set on the digits perceptron, that
+of shuffled batches on the convolutional net too; `benchmarks/forecast.py` holds them against real runs of both.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _validity(probe: Probe, cases: Cases, seen: Outlook, case: int) -> Validity:
     noise = noise_sgd - float(seen.excess_sgdm[-1, case].mean())
     loss = float(seen.sgd[-1, case])
     bias = _bias(probe)
-    reason, cancel = "", False
+    reason, bounded = "", False
     if steep >= _STEEPEST:
         limit = "beyond" if steep >= 2 else "close to"
         reason = (
@@ -99,9 +99,10 @@ def _validity(probe: Probe, cases: Cases, seen: Outlook, case: int) -> Validity:
         reason = f"noise grows with itself: weights that it has displaced have {grown:.0%} more of it"
     elif cases.shuffled is not None and abs(noise) > _SHUFFLED * abs(lag):
         reason = (
-            f"batches without replacement: their noise, {noise:+.2g} of the value beside {lag:+.2g} by the lag, cancels "
-            "within an epoch on a quadratic only"
+            f"batches without replacement: the value is {lag:+.2g} by the lag and {noise:+.2g} by less noise, which is "
+            "known of a quadratic only"
         )
+        bounded = True
     elif bias > _BIAS:
         reason = (
             f"of the gradient's squared norm, {bias:.0%} is noise of the {probe.gradient_examples} examples it was "
@@ -109,8 +110,8 @@ def _validity(probe: Probe, cases: Cases, seen: Outlook, case: int) -> Validity:
         )
     elif abs(lag + noise) < _LEFT * max(abs(lag), abs(noise)):
         reason = f"two effects nearly cancel: {lag:+.2g} by the lag and {noise:+.2g} by less noise"
-        cancel = True
-    known = not reason or cancel
+        bounded = True
+    known = not reason or bounded
     return Validity(not reason, reason, abs(lag) + abs(noise) if known else math.inf)
 
 

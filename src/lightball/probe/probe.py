@@ -101,7 +101,15 @@ def probe(
         traces = trace_products(product, sample.gradient, trace_vectors, seed)
         update_curvature = None if update is None else _rayleigh(product, update)
         measures = measures_of(product, sample.gradient, sample.vectors, momentum, num_steps, memory_budget)
-        largest, smallest = extreme_eigenvalues(product, objective.dim, seed=seed, memory_budget=memory_budget)
+        largest, smallest = extreme_eigenvalues(
+            product,
+            objective.dim,
+            dtype=objective.dtype,
+            device=objective.device,
+            seed=seed,
+            memory_budget=memory_budget,
+            require_smallest=curvature == "hessian",  # the smallest of the Gauss–Newton matrix is 0, many times
+        )
         bias = 0.0 if curved_examples >= population else None
         if bias is None and (halves := halves_of(curved)) is not None:
             matrices = [Curvature(objective, half, curvature, memory_budget) for half in halves]
