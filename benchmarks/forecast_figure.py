@@ -32,7 +32,9 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
     ]
     largest = max(abs(row[name]) for row in rows for name in ("measured", "forecast"))
     scale = alt.Scale(type="symlog", constant=SMALLEST, domain=[-largest, largest])
-    axis = alt.Axis(values=[s * 10.0**e for e in range(-4, 1) for s in (-1, 1)] + [0.0], format="~g", labelOverlap="greedy")
+    axis = alt.Axis(
+        values=[s * 10.0**e for e in range(-4, 1) for s in (-1, 1)] + [0.0], format="~g", labelOverlap="greedy"
+    )
     across = alt.X("measured:Q", scale=scale, axis=axis, title="measured: SGD's loss minus SGDM's")
     up = alt.Y("forecast:Q", scale=scale, axis=axis, title="forecast")
     called = alt.Color(

@@ -108,7 +108,11 @@ def curvlinops(model: nn.Module, batch: Batch) -> Side:
     return run
 
 
-PEERS = {"PyHessian": pyhessian, "hessian-eigenthings": hessian_eigenthings, "curvlinops": curvlinops}
+PEERS = {
+    f"PyHessian: {STEPS} power iterations": pyhessian,
+    f"hessian-eigenthings: {ONE}": hessian_eigenthings,
+    f"curvlinops: {ONE}": curvlinops,
+}
 
 
 def all_sides(model: nn.Module, batch: Batch, full: bool) -> tuple[dict[str, Side], dict[str, str]]:
@@ -117,7 +121,7 @@ def all_sides(model: nn.Module, batch: Batch, full: bool) -> tuple[dict[str, Sid
     missing = {}
     for name, make in PEERS.items():
         try:
-            sides[f"{name}: {ONE}"] = make(model, batch)
+            sides[name] = make(model, batch)
         except ImportError as error:
             missing[name] = str(error)
     return sides, missing

@@ -9,7 +9,9 @@ import numpy as np
 from lightball.forecast.phase import CurvePoint, Phase, Phases
 from lightball.probe import Eigenvalue, Estimate, Probe, SpectralMeasure
 
-# Gradient flow on digits: flow time, training loss, λ_max, tr Σ.
+# Gradient flow on digits: flow time, training loss, λ_max, tr Σ. No command prints it; full-batch steps of η = 0.05 on
+# the task `digits` from seed 0 come within about 1 % of these losses up to time 80. It is the curve that
+# `lightball advise digits --lr 0.1 --batch-size 64` records for itself.
 DIGITS = [
     (0, 2.31054, 0.74, 7.34),
     (2, 2.12059, 0.80, 8.19),

@@ -94,8 +94,8 @@ def test_no_more_batches_are_asked_for_than_there_are() -> None:
 
 def test_advice_on_a_quadratic_holds_the_forecast_and_the_conversion() -> None:
     probe = probe_of(loss=1.0, curvatures=(0.5, 1.0), gradient=(0.01, 0.01), noise=(0.2, 0.1))
-    found = advise(probe, SETTING, 16, num_steps=50, margin=0.01)
-    expected = forecast(probe, 0.1, 0.9, batch_size=16, num_steps=50, sampling="shuffle")
+    found = advise(probe, SETTING, 16, num_steps=50, margin=0.01, sampling="iid")
+    expected = forecast(probe, 0.1, 0.9, batch_size=16, num_steps=50, sampling="iid")
     value = found.value_of_momentum
     told = (expected.value.value, expected.value.low, expected.value.high)
     assert (value.difference, value.low, value.high) == pytest.approx(told)
@@ -105,6 +105,35 @@ def test_advice_on_a_quadratic_holds_the_forecast_and_the_conversion() -> None:
     assert "averaged_schedule" in found.matched_schedule
     assert found.memory_saved_bytes == 400
     assert (found.best_tuned.valid, found.critical_batch_size.value) == (False, None)
+
+
+def test_where_only_the_size_is_known_it_decides_with_the_uncertainty_of_what_was_measured() -> None:
+    unsure = {"trace_noise": Estimate(0.3, 0.2, 0.4, 8)}
+    probe = probe_of(loss=1.0, curvatures=(0.5, 1.0), gradient=(0.01, 0.01), noise=(0.2, 0.1))
+    expected = forecast(replace(probe, **unsure), 0.1, 0.9, batch_size=16, num_steps=50, sampling="shuffle")
+    assert not expected.validity.valid
+    bound, half = expected.validity.bound, (expected.value.high - expected.value.low) / 2
+    assert half > 0.1 * bound
+    at = {
+        m: advise(replace(probe, **unsure), SETTING, 16, num_steps=50, margin=m).value_of_momentum
+        for m in (bound * 1.001, (bound + half) * 1.001)
+    }
+    narrow, wide = at.values()
+    assert (narrow.verdict, narrow.valid) == (Verdict.UNDECIDED, False)
+    assert (wide.verdict, wide.valid) == (Verdict.NO_VALUE, True)
+    assert (wide.low, wide.high) == pytest.approx((-bound - half, bound + half))
+    assert wide.reason.startswith("batches without replacement")  # a remark
+
+
+def test_without_curvature_no_rate_is_said_not_to_be_stood() -> None:
+    for noise, told in ((0.0, "nothing limits the rate"), (1.0, "no curvature was found")):
+        flat = probe_of(curvatures=(-0.01,), noise=(noise,), noise_curvature=Estimate(noise, noise, noise, 0))
+        found = regime_of(flat, 0.1, 16)
+        assert told in found.reason
+        assert "does not stand" not in found.reason
+        assert "inf" not in found.reason
+        advice = advise(flat, SETTING, 16, num_steps=10)
+        assert "inf" not in " ".join((advice.recommendation, *advice.what_would_change, advice.without_momentum))
 
 
 def test_the_margin_decides_the_verdict() -> None:
@@ -144,6 +173,25 @@ def test_between_the_ends_of_the_critical_batch_size_it_is_undecided_and_says_so
     found = advise(phases_from(DIGITS), Setting("torch", 1.0, 0.9), 64)
     assert found.recommendation.startswith("Undecided")
     assert "yours is 64" in found.recommendation
+    assert "neither is stable" in found.recommendation  # η is 10, SGDM stands 19 · 2/λ_max = 9.5
+
+
+def test_at_a_rate_that_sgd_does_not_stand_momentum_is_said_to_be_needed() -> None:
+    found = advise(phases_from(DIGITS), Setting("torch", 0.1, 0.9), 64)
+    limit = f"{found.regime.curvature_lr:.2g}"
+    assert f"momentum is needed, since SGD stands at most 2/λ_max = {limit}" in found.recommendation
+    assert found.without_momentum.endswith(f"which SGD does not stand here: at most 2/λ_max = {limit}")
+    assert found.matched_lr == pytest.approx(1.0)
+    slow = advise(phases_from(DIGITS), Setting("torch", 0.01, 0.9), 64)
+    assert slow.without_momentum == "SGD at lr 0.1"
+    assert "needed" not in slow.recommendation
+
+
+def test_where_the_answer_hangs_on_the_floor_a_larger_batch_is_what_would_change_it() -> None:
+    raised = phases_from([(time, loss + 0.5, *others) for time, loss, *others in DIGITS])
+    found = advise(raised, SETTING, 32)
+    high = found.critical_batch_size.high
+    assert found.what_would_change[0].startswith(f"A batch size above about {high:.0f}")
 
 
 def test_json_has_what_was_promised_and_no_number_that_is_not_finite() -> None:
@@ -191,6 +239,8 @@ def test_the_default_margin_is_a_hundredth_of_the_descent() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(InputError, match="momentum 0, so there is none to judge"):
         advise(probe_of(), Setting("torch", 0.1), 16)
+    with pytest.raises(InputError, match="nesterov True, but forecasts are for the heavy ball"):
+        advise(probe_of(), Setting("torch", 0.1, 0.9, nesterov=True), 16)
     with pytest.raises(InputError, match="at least one probe"):
         advise([], SETTING, 16)
     with pytest.raises(InputError, match="from 1 to the 1078 examples"):

@@ -16,7 +16,8 @@ from lightball.forecast.path_loss import PathLoss
 from lightball.forecast.phase import CurvePoint, Phase, Phases, Trial, as_phases, memory_of
 from lightball.stats import Verdict
 
-# `lightball compare digits`, 24 epochs: verdicts, and the batch size at which its gap crosses the margin.
+# Verdicts of `lightball compare digits --batch-sizes 8,32,128,512` (24 epochs), and the batch size at which the gap of
+# `lightball compare digits --batch-sizes 16,32,64,128` crosses its margin.
 COMPARED = {8: Verdict.NO_VALUE, 32: Verdict.NO_VALUE, 128: Verdict.HELPS, 512: Verdict.HELPS}
 CROSSING = 52.6
 
@@ -27,6 +28,37 @@ def test_the_verdicts_on_digits_are_those_of_compare(until: float) -> None:
     found = {b: best_tuned(phases, 0.9, b, epochs=24) for b in COMPARED}
     assert {b: at.verdict for b, at in found.items()} == COMPARED
     assert all(at.valid for at in found.values())
+
+
+def raised(by: float, until: float = np.inf) -> Phases:
+    """Digits with a constant added to the loss, which changes no run."""
+    return phases_from([(time, loss + by, *others) for time, loss, *others in DIGITS], until)
+
+
+@pytest.mark.parametrize("by", [0.05, 0.1, 0.5, 2.0])
+def test_a_constant_in_the_loss_never_turns_the_answer(by: float) -> None:
+    found = {b: best_tuned(raised(by), 0.9, b, epochs=24) for b in COMPARED}
+    assert all(at.verdict in (COMPARED[b], Verdict.UNDECIDED) for b, at in found.items())
+    assert (found[32].verdict, found[128].verdict) == (Verdict.UNDECIDED, Verdict.HELPS)
+    critical = critical_batch_size(raised(by), 0.9, epochs=24)
+    assert critical.low < CROSSING / 2
+    assert CROSSING / 1.5 < critical.high < 2 * CROSSING
+    if by > 0.2:
+        assert critical.reason.startswith("momentum may pay at 8 already")
+
+
+def test_a_loss_that_is_not_positive_is_named_as_the_reason() -> None:
+    found = best_tuned(raised(-1.0), 0.9, 32, epochs=24)
+    assert (found.valid, found.difference) == (False, None)
+    assert found.reason.startswith("the loss is not positive, -0.988 at its lowest")
+
+
+@pytest.mark.parametrize("margin", [0.0, -1.0, math.nan, math.inf])
+def test_a_margin_that_decides_nothing_is_refused(margin: float) -> None:
+    with pytest.raises(InputError, match="a finite number above 0 is required"):
+        best_tuned(phases_from(DIGITS), 0.9, 32, epochs=24, margin=margin)
+    with pytest.raises(InputError, match="a finite number above 0 is required"):
+        critical_batch_size(phases_from(DIGITS), 0.9, epochs=24, margin=margin)
 
 
 @pytest.mark.parametrize("until", [640, 320, 160])
@@ -96,6 +128,11 @@ def test_trials_tell_how_soft_the_limit_is() -> None:
 @pytest.mark.parametrize("speeds", [{1.0: 0.0}, {1.0: 0.2, 1.4: 0.0}, {1.0: 1.0, 1.4: 0.0}])
 def test_trials_that_fail_leave_the_rate_that_is_stable(speeds: dict[float, float]) -> None:
     assert best_tuned(with_trials(speeds), 0.9, 1000, epochs=10, margin=1e-3).sgd_lr == pytest.approx(1.0)
+
+
+def test_a_trial_that_ends_below_the_floor_went_as_far_as_its_rate_says() -> None:
+    phases = replace(raised(0.5), trials=(Trial(0.5, 100, 0.4), Trial(0.9, 100, 0.4)))
+    assert best_tuned(phases, 0.9, 512, epochs=24).sgd_lr == pytest.approx(0.7, rel=0.02)
 
 
 def test_nothing_is_faster_than_the_path() -> None:

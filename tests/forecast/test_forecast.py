@@ -12,9 +12,11 @@ from torch import nn
 from lightball.dynamics import exact_moments
 from lightball.errors import InputError
 from lightball.forecast import forecast, value_map
+from lightball.forecast.cases import cases_of
+from lightball.forecast.local import beyond_tangent, mean_change
 from lightball.forecast.measured import measured_value
 from lightball.oracles import Quadratic, build
-from lightball.probe import Probe, SpectralMeasure, look_ahead, probe, supervised
+from lightball.probe import Estimate, Probe, SpectralMeasure, look_ahead, probe, supervised
 from lightball.rules import canonical, kernel
 from lightball.workloads import load
 
@@ -153,10 +155,66 @@ def test_it_says_where_it_ends(
     assert reason in validity.reason
 
 
+def test_what_the_tangent_misses_is_known_of_the_quadratic() -> None:
+    """Tangent and what is beyond it are the exact difference of SGDM and SGD, at a memory that is not short."""
+    found = bowl_probe()
+    positive = found.gradient.nodes > 0
+    bent = replace(found, gradient=SpectralMeasure(found.gradient.nodes, found.gradient.weights * positive))
+    cases = cases_of(bent, [0.3], [8], 0.9, 20, "iid")
+    record = (0, 7, 20)
+    exact = mean_change(bent, cases, 0.9, False, record) - mean_change(bent, cases, 0.0, False, record)
+    for place, step in enumerate(record):
+        time, memory = 0.3 * step, 0.3 * 0.9 * (1 - 0.9**step) / 0.1
+
+        def tangent(h: np.ndarray, time: float = time, memory: float = memory) -> np.ndarray:
+            ahead = 1 - h * time
+            return (memory * ahead + 0.5 * memory**2 * h * ahead**2) * np.exp(-2 * h * time)
+
+        missed = beyond_tangent(found, cases, record)[place, 0]
+        assert bent.gradient.integral(tangent) + missed == pytest.approx(exact[place, 0], rel=1e-9, abs=1e-12)
+    assert abs(missed) > 0.1 * abs(exact[-1, 0])
+
+
 def test_negative_curvature_that_runs_away_is_named() -> None:
-    flat = replace(bowl_probe(), loss=1e6)
-    validity = forecast(flat, 0.9, batch_size=8, num_steps=200).validity
-    assert "runs away" in validity.reason or "stability" in validity.reason
+    """Along h = −0.02 the quadratic falls for ever; in a flow time of 160 it has gained e^{6.4}."""
+    far = replace(bowl_probe(), loss=1e6)  # so that the descent is no share of the loss worth naming
+    assert "negative curvature runs away" in forecast(far, 0.4, batch_size=8, num_steps=400).validity.reason
+    assert "negative curvature" not in forecast(far, 0.4, batch_size=8, num_steps=5).validity.reason
+
+
+def test_a_path_without_the_momentum_that_the_probe_was_given_is_not_mixed_with_it(
+    trained: tuple[Probe, Probe, nn.Module],
+) -> None:
+    ahead = trained[1]
+    warm = bowl_probe(buffer={"x": START})
+    mixed = replace(warm, path=ahead.path)
+    for ask in (
+        lambda **options: forecast(mixed, 0.1, batch_size=8, num_steps=10, **options),
+        lambda **options: value_map(mixed, [0.1], [8], num_steps=10, **options),
+    ):
+        with pytest.raises(InputError, match="its path ahead was followed without"):
+            ask()
+        assert ask(warm=False) is not None
+
+
+def test_the_interval_is_the_spread_of_what_vectors_say_of_a_known_noise() -> None:
+    """Vectors of one shape differ by their norms alone, and these say nothing: their mean is known to be tr Σ."""
+    found = bowl_probe()
+    rows = np.outer([0.2, 1.0, 1.8], COVARIANCE.numpy())
+    alike = replace(found, noise=SpectralMeasure(np.tile(CURVATURE.numpy(), (3, 1)), rows))
+    said = forecast(alike, 0.2, batch_size=8, num_steps=30)
+    trace = found.trace_noise
+    assert said.value.high - said.value.value == pytest.approx(
+        abs(said.from_noise) * (trace.high - trace.low) / 2 / trace.value, rel=1e-6
+    )
+
+
+def test_without_noise_nothing_is_uncertain() -> None:
+    silent = replace(
+        bowl_probe(), noise=SpectralMeasure(np.zeros((2, 1)), np.zeros((2, 1))), trace_noise=Estimate(0.0, 0.0, 0.0, 8)
+    )
+    said = forecast(silent, 0.05, batch_size=8, num_steps=3)
+    assert said.value.low == said.value.value == said.value.high
 
 
 def test_json_has_all_of_it(trained: tuple[Probe, Probe, nn.Module]) -> None:
@@ -178,6 +236,8 @@ def test_json_has_all_of_it(trained: tuple[Probe, Probe, nn.Module]) -> None:
         ({"momentum": 1.0}, "momentum is 1.0, but must be from 0 up and below 1"),
         ({"batch_size": 0}, "batch_size is 0, but must be a whole number from 1 to the 40 examples"),
         ({"batch_size": 41}, "batch_size is 41"),
+        ({"effective_lr": "0.1"}, "effective_lr is '0.1'"),
+        ({"num_steps": float("inf")}, "num_steps is inf"),
         ({"num_steps": 0}, "num_steps is 0, but must be a whole number from 1 up"),
         ({"sampling": "with"}, "sampling is 'with', but must be 'shuffle'"),
         ({"warm": True}, "the probe was given no buffer"),

@@ -145,3 +145,9 @@ def test_a_probe_with_a_horizon_looks_ahead(bowl: tuple[Probe, nn.Module]) -> No
     both = probe(Bowl(), bowl_loss, noise_batches(), curvature_batches=8, num_steps=3, noise_vectors=4, horizon=0.5)
     assert both.path[-1].time == 0.5
     assert both.path[-1].loss == pytest.approx(at(bowl[0].path, 0.5).loss, rel=1e-2)
+
+
+def test_it_works_in_inference_mode(bowl: tuple[Probe, nn.Module]) -> None:
+    with torch.inference_mode():
+        after = look_ahead(bowl[0], Bowl(), bowl_loss, noise_batches(), 0.125, noise_points=1, noise_vectors=2)
+    assert after.path[-1].time == 0.125

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from lightball.errors import InputError
 from lightball.probe import Probe, load_probe, probe, supervised
+from lightball.probe.curvature import Curvature
 from lightball.probe.estimates import mean_estimate
 from lightball.probe.forms import trace_products
 from lightball.probe.probe import probe as measured
@@ -278,3 +281,70 @@ def test_files_that_are_no_probe(found, tmp_path):
     with pytest.raises(InputError, match=r"cannot write the probe '.*none/x.json': No such file or directory"):
         found.save(tmp_path / "none" / "x.json")
     assert measured is probe
+
+
+class Scaled(nn.Module):
+    """A linear layer whose outputs have a trainable scale without an axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.inner = nn.Parameter(torch.tensor(1.5)), nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.scale * self.inner(x)
+
+
+@pytest.mark.parametrize("per_example", [False, True])
+def test_a_parameter_without_an_axis(per_example):
+    """A scalar counts as one parameter: the probe equals that of the same scale as a vector of length 1."""
+    torch.manual_seed(0)
+    net = Scaled().double()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    batches = microbatches(4, 32)
+    LOSS(net, batches[0]).backward()
+    optimizer.step()
+    found = probe(net, LOSS, batches, num_steps=5, per_example=per_example, buffer=optimizer, horizon=0.1)
+    net.scale = nn.Parameter(net.scale.detach().reshape(1))
+    same = probe(net, LOSS, batches, num_steps=5, per_example=per_example)
+    assert found.num_parameters == 651
+    assert found.trace_noise.value == pytest.approx(same.trace_noise.value)
+    assert found.sharpness.value == pytest.approx(same.sharpness.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_that_cancel_have_no_noise_scale(dtype):
+    """All examples are given, and their gradients are 0 in the mean but for rounding."""
+    targets = torch.randn(64, 300, generator=torch.Generator().manual_seed(0)).to(dtype)
+    targets -= targets.mean(dim=0)
+
+    class Point(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.x = nn.Parameter(torch.zeros(300, dtype=dtype))
+
+    def loss(model, batch):
+        return 0.5 * (model.x - batch).square().sum(dim=1).mean()
+
+    found = probe(Point(), loss, list(targets.split(8)), num_steps=2)
+    assert not found.noise_scale.determined
+    assert found.noise_scale.value == math.inf
+    assert found.gradient_norm_squared.low < 0 < found.gradient_norm_squared.high
+    moved = Point()
+    nn.init.constant_(moved.x, 1e-3)
+    assert probe(moved, loss, list(targets.split(8)), num_steps=2).noise_scale.determined
+
+
+def test_one_curvature_at_a_time_takes_the_memory_budget(monkeypatch):
+    """The graphs of the halves come after those of all are gone, and have the caller's budget."""
+    alive, budgets = weakref.WeakSet(), []
+
+    class Watched(Curvature):
+        def __init__(self, *args, **kwargs):
+            assert not alive
+            super().__init__(*args, **kwargs)
+            alive.add(self)
+            budgets.append(self.memory_budget)
+
+    monkeypatch.setattr(sys.modules["lightball.probe.probe"], "Curvature", Watched)
+    probe(small_net(4), LOSS, microbatches(4, 64), num_steps=3, training_examples=500, memory_budget=10**6)
+    assert budgets == [10**6] * 3

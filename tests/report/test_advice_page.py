@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
-from advice_samples import a_probe, an_advice, value
 from figure_samples import rows_of
+from made_advice import a_probe, an_advice, value
 from page_measures import LESS_CONTRAST_THAN, ODD_TEXTS, OUTSIDE_THEIR_PLACE, chart_widths, states
 from page_samples import OpenPage
 
 from lightball.forecast.advice import Advice
-from lightball.probe import NoiseAhead, PathPoint
+from lightball.probe import NoiseAhead, PathPoint, SpectralMeasure
+from lightball.probe.record import Buffer
 from lightball.report.advice.card import card
-from lightball.report.advice.charts import map_of
+from lightball.report.advice.charts import forecasts, map_of
 from lightball.report.advice.page import advice_page
 from lightball.report.advice.words import difference, number, sentence, size
-from lightball.report.page import Badge, Listing, Page, Section, Table, figures_of
+from lightball.report.page import Badge, Figure, Listing, Page, Section, Table, figures_of
 from lightball.report.plain import plain_text
 from lightball.stats import Decision, Interval, Verdict
 from lightball.studies.verification import EqualRatesCheck, TunedCheck, Verification
@@ -62,6 +65,33 @@ def test_what_is_not_valid_says_why_on_card_and_page() -> None:
     (phases,) = section(page, "By phase").parts
     assert isinstance(phases, Table)
     assert [(row[-3], row[-1]) for row in phases.rows[:2]] == [("+0.0021 (+0.0015 to +0.0027)", "yes"), ("–", "no")]
+
+
+def test_a_matched_rate_that_sgd_does_not_stand_is_not_given_without_a_word() -> None:
+    given = an_advice(matched_lr=1.0)
+    said = "SGD at lr 1, which SGD does not stand here: at most 2/λ_max = 0.5"
+    assert f"without momentum {said}" in " ".join(plain_text(card("digits", given)).split())
+    assert section(advice_page("digits", given), "Without momentum").text[0].startswith(f"{said}. Keep the schedule")
+    assert given.to_json()["matched_lr"] == 1.0
+    tuned_stands = replace(given, matched_lr=0.7)  # beyond 2/λ_max, but tuned SGD takes 0.8
+    assert "does not stand" not in plain_text(card("digits", tuned_stands))
+
+
+def test_figures_begin_with_the_momentum_that_the_advice_began_with() -> None:
+    h = np.array([[0.5, 1.0]])
+    moving = Buffer(SpectralMeasure(h, np.array([[0.5, 0.5]])), SpectralMeasure(h, np.array([[0.05, 0.05]])))
+    given = an_advice()
+    at = list(given.by_phase)
+    at[1] = replace(at[1], phase=replace(at[1].phase, probe=a_probe(buffer=moving)))
+    cold = replace(given, by_phase=tuple(at))
+    warm = replace(cold, warm=True)
+    assert figure_rows(forecasts(cold)) == figure_rows(forecasts(given)) != figure_rows(forecasts(warm))
+    assert rows_of(map_of(cold).chart, "places") == rows_of(map_of(given).chart, "places")
+    assert rows_of(map_of(cold).chart, "places") != rows_of(map_of(warm).chart, "places")
+
+
+def figure_rows(figure: Figure) -> str:
+    return json.dumps(figure.chart.to_dict()["datasets"], sort_keys=True)
 
 
 def test_missing_answers_are_explained() -> None:

@@ -77,6 +77,7 @@ def advise(
     if margin is not None and not 0 < margin < math.inf:
         raise InputError(f"margin is {margin:g}, but must be a finite difference in loss above 0")
     where = device_of(device)
+    output.check()
     from lightball.forecast.advising import advise as advice_on
     from lightball.forecast.phases import Effort, phases_of
     from lightball.report.advice.card import card
@@ -84,7 +85,7 @@ def advise(
     from lightball.studies.verification import verify as verified
 
     workload = _loaded(task, verify)
-    check = None
+    check = failure = None
     with output.progress() as progress:
         phases = phases_of(
             workload,
@@ -103,11 +104,15 @@ def advise(
             phases, setting, batch_size, num_steps=steps, epochs=epochs, sampling=sampling, margin=margin
         )
         if verify:
-            folder = output.out / "verification"
-            check = verified(workload, advice, checkpoint=checkpoint, out=folder, device=where, observer=progress)
+            try:
+                check = verified(workload, advice, task=task, checkpoint=checkpoint, device=where, observer=progress)
+            except InputError as error:
+                failure = error  # the advice is told all the same
     found = advice.to_json() | ({} if check is None else {"verification": check.to_json()})
     page = advice_page(workload.name, advice, check, (("seed", str(seed)), ("device", where)))
     output.give("advise", page, found, card(workload.name, advice, check))
+    if failure is not None:
+        raise InputError(f"the advice could not be verified: {failure}")
 
 
 def _loaded(task: str, verify: bool) -> Workload:

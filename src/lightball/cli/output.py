@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -32,6 +33,18 @@ class Output:
         from lightball.cli.progress import Progress
 
         return Progress(enabled=not (self.json or self.quiet))
+
+    def check(self) -> None:
+        """Refuse a folder that cannot be written, before long work.
+
+        Raises:
+            InputError: it is a file, or lies in a folder that is none or read-only.
+        """
+        from lightball.errors import InputError
+
+        there = next(folder for folder in (self.out, *self.out.absolute().parents) if folder.exists())
+        if self.page and not (there.is_dir() and os.access(there, os.W_OK)):
+            raise InputError(f"--out is {str(self.out)!r}, but {str(there)!r} is no folder that can be written to")
 
     def give(self, name: str, page: Page, result: Mapping[str, Any], card: Page | None = None) -> None:
         """Print the page as text, or the result as JSON; write ``OUT/NAME.html`` and each figure as PNG and SVG.

@@ -48,6 +48,7 @@ def as_json(advice: Advice) -> dict[str, Any]:
             "effective_lr": advice.setting.effective_lr,
             "batch_size": advice.batch_size,
             "sampling": advice.sampling,
+            "warm": advice.warm,
         },
     }
     return finite(value)  # type: ignore[no-any-return]

@@ -44,18 +44,22 @@ def advise(
         sampling: of minibatches.
         margin: the difference in training loss that does not matter; default 1 % of the decrease in loss over the
             curve, or of the loss itself without one.
-        warm: whether SGDM goes on with the momentum of the probed run, see :func:`forecast`.
+        warm: whether SGDM goes on with the momentum of the probed run, see :func:`forecast`; default where a probe
+            was given it.
 
     Cost: forecasts of ``num_steps`` steps at each phase, a second in all.
 
     Raises:
-        InputError: no phases, a setting without momentum, a batch beyond the training set, or fewer than one step.
+        InputError: no phases, a setting without momentum or with Nesterov's, a batch beyond the training set, fewer
+            than one step, or a margin that is not above 0.
     """
     known = as_phases(phases)
     if not known.phases:
         raise InputError("there are no phases to judge by: give at least one probe")
     if setting.momentum == 0:
         raise InputError("the setting has momentum 0, so there is none to judge: give the momentum that you consider")
+    if setting.nesterov:
+        raise InputError("the setting has nesterov True, but forecasts are for the heavy ball: give nesterov False")
     rate, momentum = setting.effective_lr, setting.momentum
     threshold = margin if margin is not None else _margin(known)
     by_phase = tuple(
@@ -83,9 +87,10 @@ def advise(
         matched.effective_lr,
         matched.schedule_rule,
         parameters * _FLOAT32 if known.parameter_bytes is None else known.parameter_bytes,
-        recommendation(best, by_phase[main].value, critical, setting, batch_size),
+        recommendation(by_phase[main].regime, best, by_phase[main].value, critical, setting, batch_size),
         what_would_change(by_phase[main].regime, by_phase[main].value, best, critical, setting, batch_size),
         by_phase[main].regime.more_batches,
+        known.main.probe.buffer is not None if warm is None else warm,
     )
 
 
@@ -110,10 +115,9 @@ def _value(
     verdict = Verdict.UNDECIDED
     if validity.valid and math.isfinite(value.low) and math.isfinite(value.high):
         verdict = verdict_of(Interval(value.value, value.low, value.high, 0.95, max(value.n, 1)), margin)
-    if not validity.valid and validity.bound <= margin:  # whichever effect prevails, neither matters
-        return ValueOfMomentum(
-            Verdict.NO_VALUE, value.value, -validity.bound, validity.bound, margin, num_steps, True, validity.reason
-        )
+    bound = validity.bound + (value.high - value.low) / 2  # of the model, and of what was measured
+    if not validity.valid and bound <= margin:  # whichever effect prevails, neither matters
+        return ValueOfMomentum(Verdict.NO_VALUE, value.value, -bound, bound, margin, num_steps, True, validity.reason)
     # Beyond stability the recursion gives numbers without meaning.
     told = validity.valid or abs(value.value) < probe.loss
     numbers = (value.value, value.low, value.high) if told else (math.nan, -math.inf, math.inf)

@@ -4,7 +4,8 @@
     E L_SGDM(x_K) ≈ E L_SGD without noise + τ g·(g − q) + ½ τ² (g − q)ᵀH(g − q) + excess_SGDM
 
 Excesses come from the noise as measured around x(T), whose trace follows the path before. To the second order in τ, of
-which the part that comes from the path's bend is left out, and to the first in η.
+which the part that comes from the path's bend is left out, and to the first in η. What the quadratic at the start says
+beyond these orders is added, see :func:`lightball.forecast.local.beyond_tangent`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Along:
         self.points = points
         self.times = np.array([point.time for point in points])
         self.horizon = float(self.times[-1])
-        self._warm = warm and points[0].warm_lag is not None
+        self._warm = warm
         losses = np.array([point.loss for point in points])
         slopes = np.array([-point.gradient_norm_squared for point in points])
         self.loss: Callable[[np.ndarray], np.ndarray] = CubicHermiteSpline(self.times, losses, slopes)
@@ -82,6 +83,12 @@ class Along:
         behind = np.take_along_axis(everywhere, after[None, ..., None], axis=0)[0]
         return np.asarray(np.where(share == 0, before, (1 - share) * before + share * behind))
 
+    def masses(self, time: Float64[np.ndarray, "case"]) -> Float64[np.ndarray, "case vector"]:
+        """Of each vector of the noise measure nearest to a time, as a multiple of their mean."""
+        at = np.array([when for when, _ in self.noisy])
+        nearest = np.abs(at - time[:, None]).argmin(axis=1)
+        return np.stack([masses_of(self._measures[place]) for place in nearest])
+
     def growth(self, time: np.ndarray) -> Float64[np.ndarray, "*time"]:
         """By how much tr Σ grows, as a share of itself, for a unit of excess; where it was measured."""
         known = [(at, noise.growth) for at, noise in self.noisy if noise.growth is not None]
@@ -99,3 +106,9 @@ class Along:
 def compressed(measure: SpectralMeasure, most_nodes: int | None) -> SpectralMeasure:
     """The measure in one row of so many nodes, without its spread over vectors; None leaves it as it is."""
     return measure if most_nodes is None else measure.compressed(most_nodes)
+
+
+def masses_of(measure: SpectralMeasure) -> Float64[np.ndarray, "vector"]:
+    """The mass of each vector as a multiple of their mean."""
+    masses: np.ndarray = measure.weights.sum(axis=1)
+    return np.ones(len(masses)) if measure.mass == 0 else masses / measure.mass

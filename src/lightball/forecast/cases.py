@@ -62,21 +62,27 @@ def cases_of(
         InputError: a rate that is no finite number above 0, a momentum not in [0, 1), a batch size below 1 or beyond
             the training set, fewer than one step, or an unknown sampling.
     """
+    if not (len(effective_lr) and len(batch_size)):
+        raise InputError("there is nothing to forecast: give at least one effective_lr and one batch_size")
     for rate in effective_lr:
-        if not (np.isfinite(rate) and rate > 0):
+        if not (_is_number(rate) and rate > 0):
             raise InputError(f"effective_lr is {rate!r}, but must be a finite number above 0")
-    if not 0 <= momentum < 1:
+    if not (_is_number(momentum) and 0 <= momentum < 1):
         raise InputError(f"momentum is {momentum!r}, but must be from 0 up and below 1")
     for size in batch_size:
-        if not 1 <= size <= probe.training_examples or size != int(size):
+        if not (_is_number(size) and 1 <= size <= probe.training_examples and size == int(size)):
             raise InputError(
                 f"batch_size is {size!r}, but must be a whole number from 1 to the {probe.training_examples} examples "
                 "of the training set"
             )
-    if num_steps != int(num_steps) or num_steps < 1:
+    if not (_is_number(num_steps) and num_steps >= 1 and num_steps == int(num_steps)):
         raise InputError(f"num_steps is {num_steps!r}, but must be a whole number from 1 up")
     if sampling not in ("iid", "shuffle"):
         raise InputError(f"sampling is {sampling!r}, but must be 'shuffle' (without replacement) or 'iid' (with)")
     sizes = np.asarray(batch_size, dtype=np.int64)
     shuffled = Shuffled(probe.training_examples, sizes) if sampling == "shuffle" else None
     return Cases(np.asarray(effective_lr, dtype=np.float64), sizes, float(momentum), int(num_steps), shuffled)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))

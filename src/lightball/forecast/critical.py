@@ -31,6 +31,9 @@ def critical_batch_size(
     """The smallest batch size from which momentum pays, both rules at their best rates over ``epochs``.
 
     Cost: :func:`best_tuned` at every √2 in batch size, milliseconds.
+
+    Raises:
+        InputError: as :func:`best_tuned`.
     """
     examples = phases.phases[0].probe.training_examples
     sizes = sorted({min(examples, round(2 ** (i / 2))) for i in range(2 * math.ceil(math.log2(max(examples, 2))) + 1)})
@@ -43,8 +46,11 @@ def critical_batch_size(
     reason = ""
     if value is None:
         reason = f"momentum does not pay up to a batch of {usable[-1][0]}, the largest that can be told"
-    elif value <= usable[0][0]:
+    elif value <= usable[0][0] * (1 + 1e-9):
         reason = f"momentum pays at {usable[0][0]} already, the smallest batch that can be told"
+        if ends[1] is None or ends[1] > usable[0][0]:
+            known = "" if ends[1] is None else f", and from {ends[1]:.0f} on whatever is assumed"
+            reason = f"momentum may pay at {usable[0][0]} already, the smallest batch that can be told{known}"
     return CriticalBatchSize(value, ends[0], ends[1], reason)
 
 

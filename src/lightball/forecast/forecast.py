@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightball.errors import InputError
 from lightball.forecast.cases import cases_of
 from lightball.forecast.outlook import Outlook, outlook
 from lightball.forecast.validity import Validity, validities
@@ -106,11 +107,7 @@ def forecast(
         InputError: values out of range, a batch beyond the training set, or ``warm`` of a probe without a buffer.
     """
     cases = cases_of(probe, [effective_lr], [batch_size], momentum, num_steps, sampling)
-    warm = probe.buffer is not None if warm is None else warm
-    if warm and probe.buffer is None:
-        from lightball.errors import InputError
-
-        raise InputError("warm is True, but the probe was given no buffer: probe(..., buffer=optimizer)")
+    warm = _warm(probe, warm)
     record = tuple(int(step) for step in np.unique(np.linspace(0, num_steps, _RECORDS + 1).round()))
     seen = outlook(probe, cases, warm, record)
     lag, noise = _parts(seen)
@@ -154,7 +151,7 @@ def value_map(
     *,
     num_steps: int,
     sampling: SamplingKind = "iid",
-    warm: bool = False,
+    warm: bool | None = None,
 ) -> ValueMap:
     """:func:`forecast` for every rate and batch size, without intervals.
 
@@ -165,7 +162,7 @@ def value_map(
     """
     rates, sizes = np.meshgrid(np.asarray(effective_lrs, dtype=float), np.asarray(batch_sizes), indexing="ij")
     cases = cases_of(probe, rates.ravel().tolist(), sizes.ravel().tolist(), momentum, num_steps, sampling)
-    seen = outlook(probe, cases, warm, (num_steps,), _MAP_NODES)
+    seen = outlook(probe, cases, _warm(probe, warm), (num_steps,), _MAP_NODES)
     lag, noise = _parts(seen)
     found = validities(probe, cases, seen)
     return ValueMap(
@@ -181,6 +178,23 @@ def value_map(
     )
 
 
+def _warm(probe: Probe, warm: bool | None) -> bool:
+    """Whether the optimizer's momentum goes on: by default where the probe was given it.
+
+    Raises:
+        InputError: it should, but the probe or its path ahead was made without.
+    """
+    warm = probe.buffer is not None if warm is None else warm
+    if warm and probe.buffer is None:
+        raise InputError("warm is True, but the probe was given no buffer: probe(..., buffer=optimizer)")
+    if warm and probe.path and probe.path[0].warm_lag is None:
+        raise InputError(
+            "the probe was given a buffer, but its path ahead was followed without: look_ahead(..., buffer=optimizer), "
+            "or warm=False for a cold start"
+        )
+    return warm
+
+
 def _parts(seen: Outlook) -> tuple[Float64[np.ndarray, "case"], Float64[np.ndarray, "case"]]:
     """What the value owes to the mean, and to noise, at the end."""
     with np.errstate(invalid="ignore"):
@@ -194,20 +208,23 @@ def _value(probe: Probe, seen: Outlook, lag: float, noise: float) -> Estimate:
     value = lag + noise
     if not math.isfinite(value):
         return Estimate(math.nan, -math.inf, math.inf, 0)
-    each = (seen.excess_sgd[-1, 0] - seen.excess_sgdm[-1, 0]) / max(abs(noise), 1e-300)
+    # What varies between vectors beside their norms, whose mean is known to be tr Σ.
+    each = seen.excess_sgd[-1, 0] - seen.excess_sgdm[-1, 0] - noise * seen.masses[0]
     spread = float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else 0.0
-    parts: tuple[float, ...] = (Z95 * spread * abs(noise), _relative(probe.trace_noise) * abs(noise))
-    if probe.gradient_noise_share > 0:
-        parts = (*parts, _relative(probe.gradient_norm_squared) * abs(lag))
-    half = math.hypot(*parts)
+    half = math.hypot(
+        Z95 * spread,
+        _uncertain(noise, probe.trace_noise),
+        _uncertain(lag, probe.gradient_norm_squared) if probe.gradient_noise_share > 0 else 0.0,
+    )
     return Estimate(value, value - half, value + half, len(each))
 
 
-def _relative(estimate: Estimate) -> float:
-    """Half the width of an interval over its value."""
-    if not (math.isfinite(estimate.high) and estimate.value > 0):
-        return math.inf
-    return (estimate.high - estimate.low) / 2 / estimate.value
+def _uncertain(part: float, by: Estimate) -> float:
+    """What a part that is proportional to an estimate may be off by."""
+    width = (by.high - by.low) / 2
+    if part == 0 or width == 0:
+        return 0.0
+    return abs(part) * width / by.value if math.isfinite(width) and by.value > 0 else math.inf
 
 
 def _plain(value: float) -> float | None:

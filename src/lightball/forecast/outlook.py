@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightball.forecast.along import Along, compressed
-from lightball.forecast.local import flow_change, mean_change
+from lightball.forecast.along import Along, compressed, masses_of
+from lightball.forecast.local import beyond_tangent, flow_change, mean_change
 from lightball.forecast.noise import excess
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Outlook:
         sgd, sgdm: expected losses.
         mean_sgd, mean_sgdm: without noise.
         excess_sgd, excess_sgdm: by how much noise raises them, for each vector of the noise measure.
+        masses: of each vector of the noise measure, as a multiple of their mean.
         along_path: whether the mean follows the path ahead; else the quadratic at the present weights.
         second_order: |½τ²(g − q)ᵀH(g − q)| at the end: what of the lag is not of first order, 0 for the quadratic.
         sharpest: the largest curvature on the way.
@@ -41,6 +42,7 @@ class Outlook:
     mean_sgdm: Float64[np.ndarray, "record case"]
     excess_sgd: Float64[np.ndarray, "record case vector"]
     excess_sgdm: Float64[np.ndarray, "record case vector"]
+    masses: Float64[np.ndarray, "case vector"]
     along_path: Bool[np.ndarray, "case"]
     second_order: Float64[np.ndarray, "case"]
     sharpest: Float64[np.ndarray, "case"]
@@ -70,6 +72,9 @@ def outlook(probe: Probe, cases: Cases, warm: bool, record: tuple[int, ...], mos
     losses = {}
     for momentum in (0.0, cases.momentum):
         losses[momentum] = _mean_along(along, cases, momentum, record)
+    missed = np.zeros_like(losses[0.0]) if warm else beyond_tangent(probe, cases, record)
+    if cases.momentum:
+        losses[cases.momentum] = losses[cases.momentum] + missed
     horizon = np.minimum(cases.horizon, along.horizon)
     quadratic = np.array([_is_quadratic(probe, along, time) for time in horizon])
     if quadratic.any():
@@ -83,8 +88,9 @@ def outlook(probe: Probe, cases: Cases, warm: bool, record: tuple[int, ...], mos
         mean_sgdm=losses[cases.momentum],
         excess_sgd=along.excess(cases, 0.0, record),
         excess_sgdm=along.excess(cases, cases.momentum, record),
+        masses=along.masses(horizon),
         along_path=~quadratic,
-        second_order=np.where(quadratic, 0.0, second),
+        second_order=np.where(quadratic, 0.0, np.maximum(second, np.abs(missed[-1]))),
         sharpest=np.maximum(along.sharpest(horizon), probe.sharpness.value),
         descended=probe.path[0].loss - along.loss(horizon),
         growth=along.growth(horizon),
@@ -102,6 +108,7 @@ def _local(probe: Probe, cases: Cases, warm: bool, record: tuple[int, ...], most
         mean_sgdm=probe.loss + mean_change(probe, cases, cases.momentum, warm, record),
         excess_sgd=excess(cases, noise, 0.0, same, record),
         excess_sgdm=excess(cases, noise, cases.momentum, same, record),
+        masses=np.tile(masses_of(noise), (len(none), 1)),
         along_path=none.astype(bool),
         second_order=none,
         sharpest=np.full_like(none, probe.sharpness.value),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lightball.probe import Estimate, Probe
+from lightball.probe.estimates import ratio_estimate
 
 RegimeName = Literal["noise-dominated", "curvature-dominated", "mixed", "not determined"]
 
@@ -80,18 +81,11 @@ def regime_of(probe: Probe, effective_lr: float, batch_size: int) -> Regime:
 
 def _noise_lr(probe: Probe, batch_size: int) -> Estimate:
     """2B‖g‖²/tr(HΣ), from a ratio of means: 0 where the gradient may be noise, inf where nothing limits."""
-    norm, noise = probe.gradient_norm_squared, probe.noise_curvature
-    if noise.high <= 0:
-        return Estimate(math.inf, math.inf, math.inf, noise.n)
-    top, bottom = 2 * batch_size * max(norm.value, 0.0), max(noise.value, 0.0)
-    value = top / bottom if bottom > 0 else math.inf
-    if norm.low <= 0 or noise.low <= 0:
-        low = 0.0 if norm.low <= 0 else 2 * batch_size * norm.low / noise.high
-        high = 2 * batch_size * max(norm.high, 0.0) / noise.low if noise.low > 0 else math.inf
-        return Estimate(value, low, high, noise.n)
-    down = math.hypot(math.log(norm.value / norm.low), math.log(noise.high / noise.value))
-    up = math.hypot(math.log(norm.high / norm.value), math.log(noise.value / noise.low))
-    return Estimate(value, value * math.exp(-down), value * math.exp(up), noise.n)
+    if probe.noise_curvature.high <= 0:
+        return Estimate(math.inf, math.inf, math.inf, probe.noise_curvature.n)
+    ratio = ratio_estimate(probe.gradient_norm_squared, probe.noise_curvature)
+    value, low, high = (max(2 * batch_size * end, 0.0) for end in (ratio.value, ratio.low, ratio.high))
+    return Estimate(value, low, high, ratio.n)
 
 
 def _name(noise_lr: float, curvature_lr: float, effective_lr: float) -> RegimeName:
@@ -105,8 +99,12 @@ def _name(noise_lr: float, curvature_lr: float, effective_lr: float) -> RegimeNa
 
 
 def _reason(name: RegimeName, noise: Estimate, curvature_lr: float, effective_lr: float) -> str:
-    limits = f"noise undoes the descent at η = {noise.value:.2g}, curvature ends SGD's stability at {curvature_lr:.2g}"
     here = f"your η is {effective_lr:.2g}"
+    undone = f"noise undoes the descent at {'no η' if noise.value == math.inf else f'η = {noise.value:.2g}'}"
+    if curvature_lr == math.inf:
+        last = "nothing limits the rate" if noise.value == math.inf else "noise comes first"
+        return f"{undone}, and no curvature was found that ends SGD's stability: {last}; {here}"
+    limits = f"{undone}, curvature ends SGD's stability at {curvature_lr:.2g}"
     if name == "noise-dominated":
         return f"{limits}: noise comes first, at least {APART:g} times lower; {here}"
     if name == "curvature-dominated":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from lightball.stats import Verdict
@@ -14,11 +15,23 @@ if TYPE_CHECKING:
     from lightball.rules import Setting
 
 
+def unstable_beyond(regime: Regime, best: BestTuned, effective_lr: float) -> float | None:
+    """2/λ_max where SGD does not stand the rate: it is beyond, and beyond what tuned SGD takes. Otherwise None."""
+    tuned = best.sgd_lr if best.valid and best.sgd_lr is not None else 0.0
+    return regime.curvature_lr if effective_lr >= max(regime.curvature_lr, tuned) else None
+
+
 def recommendation(
-    best: BestTuned, value: ValueOfMomentum, critical: CriticalBatchSize, setting: Setting, batch_size: int
+    regime: Regime,
+    best: BestTuned,
+    value: ValueOfMomentum,
+    critical: CriticalBatchSize,
+    setting: Setting,
+    batch_size: int,
 ) -> str:
     """What to do, in one sentence; tuned runs decide, and where they do not, the user's own setting does."""
     rate = f"SGD at lr {setting.effective_lr:.4g}"
+    limit = unstable_beyond(regime, best, setting.effective_lr)
     if best.verdict is Verdict.NO_VALUE and best.sgd_lr is not None:
         if setting.effective_lr <= best.sgd_lr or value.verdict is Verdict.NO_VALUE:
             return f"Drop momentum: {rate} does the same."
@@ -36,18 +49,35 @@ def recommendation(
             else f"Keep momentum: at batch size {batch_size} it stands rates that SGD does not."
         )
     if best.verdict is Verdict.HURTS:
-        return f"Drop momentum: tuned, SGD ends lower at batch size {batch_size}."
+        own = "" if limit is None or best.sgd_lr is None else f", at its own rate, about {best.sgd_lr:.2g}"
+        return f"Drop momentum: tuned, SGD ends lower at batch size {batch_size}{own}."
     words = {
         Verdict.NO_VALUE: f"At this rate momentum has no value over {value.num_steps} steps: {rate} does the same.",
         Verdict.HELPS: f"Keep momentum at this rate: over {value.num_steps} steps SGD would lose by dropping it.",
-        Verdict.HURTS: f"Drop momentum at this rate: over {value.num_steps} steps {rate} gets further.",
+        Verdict.HURTS: f"Undecided: over {value.num_steps} steps from here {rate} gets further, since momentum starts from "
+        "an empty buffer and lags; what a whole run would gain is not known.",
         Verdict.UNDECIDED: "Undecided: compare the two on your task (lightball compare, or --verify).",
     }
     between = ""
     ends = (critical.low, critical.high)
-    if value.verdict is Verdict.UNDECIDED and best.valid and ends[0] is not None and ends[1] is not None:
+    if (
+        value.verdict in (Verdict.UNDECIDED, Verdict.HURTS)
+        and best.valid
+        and ends[0] is not None
+        and ends[1] is not None
+    ):
         between = f" Tuned, momentum pays from a batch of {ends[0]:.0f} to {ends[1]:.0f} on; yours is {batch_size}."
-    return words[value.verdict] + between
+    return words[value.verdict] + between + ("" if limit is None else _beyond(limit, setting))
+
+
+def _beyond(limit: float, setting: Setting) -> str:
+    """What to do at a rate that SGD does not stand."""
+    beta = setting.momentum
+    if setting.effective_lr >= limit * (1 + beta) / (1 - beta):
+        return f" Lower the rate in any case: at {setting.effective_lr:.2g} neither is stable (SGD: up to {limit:.2g})."
+    return (
+        f" At this rate momentum is needed, since SGD stands at most 2/λ_max = {limit:.2g}: keep it, or lower the rate."
+    )
 
 
 def what_would_change(
@@ -60,14 +90,21 @@ def what_would_change(
 ) -> tuple[str, ...]:
     """What would give another answer, most important first."""
     found = []
-    if critical.value is not None:
-        if batch_size < critical.value:
+    low, high = critical.low, critical.high
+    if critical.value is not None and not critical.reason:
+        if low is not None and high is not None and low <= batch_size < high and best.verdict is Verdict.UNDECIDED:
+            found.append(
+                f"A batch size above about {high:.0f}: from there on tuned momentum pays, whatever is assumed."
+            )
+        elif batch_size < critical.value:
             found.append(f"A batch size above about {critical.value:.0f}: from there on tuned momentum pays.")
         else:
             found.append(f"A batch size below about {critical.value:.0f}: down there SGD keeps up when both are tuned.")
     if best.valid and best.verdict is not Verdict.NO_VALUE:
         found.append("More epochs: a longer run needs no large rate, and the gap between tuned runs shrinks.")
-    if setting.effective_lr < regime.curvature_lr:
+    if math.isinf(regime.curvature_lr):
+        pass  # nothing is known that ends stability
+    elif setting.effective_lr < regime.curvature_lr:
         found.append(
             f"A rate above {regime.curvature_lr:.2g} (2/λ_max): there SGD is no longer stable and momentum is."
         )

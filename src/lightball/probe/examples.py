@@ -64,7 +64,7 @@ def _vectorised(objective: Objective, batch: Batch, number: int) -> tuple[Tensor
         torch.func.grad_and_value(loss), in_dims=(None, *axes), randomness="different", chunk_size=None
     )
     gradients, losses = gradient([leaf.detach() for leaf in objective.leaves()], *held)
-    return losses.detach().double().cpu(), torch.cat([g.detach().flatten(1) for g in gradients], dim=1)
+    return losses.detach().double().cpu(), torch.cat([g.detach().reshape(len(g), -1) for g in gradients], dim=1)
 
 
 def _one_by_one(objective: Objective, batch: Batch, number: int) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightball.oracles import generator
+from lightball.probe.curvature import MEMORY_BUDGET
 from lightball.probe.lanczos import lanczos, measure
 from lightball.probe.measure import SpectralMeasure
 from lightball.probe.record import Buffer
@@ -74,11 +75,18 @@ def products(vectors: Float[Tensor, "vector dim"], images: Float[Tensor, "vector
     return (vectors.double() * images.double()).sum(dim=1).cpu().numpy()
 
 
-def largest_node(product: Product, gradient: Float[Tensor, "dim"], num_steps: int, seed: int) -> float:
+def largest_node(
+    product: Product,
+    gradient: Float[Tensor, "dim"],
+    num_steps: int,
+    seed: int,
+    *,
+    memory_budget: int = MEMORY_BUDGET,
+) -> float:
     """The largest Ritz value of Lanczos from the gradient and a random direction, which bounds λ_max from below."""
     random = generator(use="probe halves", seed=seed)
     direction = _unit(torch.randn(len(gradient), generator=random, dtype=torch.float32).to(gradient))
-    found = measure(lanczos(product, (_unit(gradient) + direction)[None], num_steps))
+    found = measure(lanczos(product, (_unit(gradient) + direction)[None], num_steps, memory_budget=memory_budget))
     return float(found.nodes[found.weights > 0].max())
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpectralMeasure:
     """Gauss quadratures of v ↦ Σᵢ (uᵢᵀv)² δ(h − hᵢ), for eigenpairs (hᵢ, uᵢ), of one or several vectors v.
 
@@ -29,6 +29,14 @@ class SpectralMeasure:
 
     nodes: Float64[Array, "vector node"]
     weights: Float64[Array, "vector node"]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether nodes and weights are equal, to the bit."""
+        if not isinstance(other, SpectralMeasure):
+            return NotImplemented
+        return np.array_equal(self.nodes, other.nodes) and np.array_equal(self.weights, other.weights)
+
+    __hash__ = None  # type: ignore[assignment]
 
     @cached_property
     def mass(self) -> float:

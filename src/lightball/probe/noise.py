@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Array = np.ndarray
 Progress = Callable[[str, int, int], None]
 """Told (what is measured, how many are done, how many in all, or 0 where nobody knows)."""
+_ROUNDINGS = 8  # relative errors of a gradient that rounding may make, in units of the precision
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ class GradientSample:
     ) -> Estimate:
         """gᵀAg of the training set's gradient g, debiased: ĝᵀAĝ − share · tr(AΣ), with its interval; may be negative.
 
+        A value that is rounding beside tr(AΣ) is 0, with an interval that holds 0.
         The variance, for a symmetric A, is 4 share · gᵀAΣAg + 2 share² · tr((AΣ)²), both from the noise vectors.
 
         Args:
@@ -117,7 +119,12 @@ class GradientSample:
         # ĝ holds noise itself: ĝᵀAΣAĝ is share · tr((AΣ)²) too large, which makes up for the second term.
         variance = max(4 * share * along, 2 * share**2 * second)
         value = float(self.gradient.double() @ image.double()) - share * trace.value
-        return difference_estimate(value, math.sqrt(variance), len(between), less=trace, times=share)
+        found = difference_estimate(value, math.sqrt(variance), len(between), less=trace, times=share)
+        # Gradients that cancel leave rounding, of which nothing can be told.
+        rounding = (_ROUNDINGS * torch.finfo(self.gradient.dtype).eps) ** 2 * abs(trace.value)
+        if abs(value) > rounding:
+            return found
+        return Estimate(0.0, min(found.low, -rounding), max(found.high, rounding), found.n)
 
 
 def gradient_sample(

@@ -85,6 +85,14 @@ class Objective:
             frozen = [p for p in self.model.parameters() if not p.requires_grad]
             self._frozen = {id(p): self._cast(p.detach()) for p in frozen}
 
+    @property
+    def effective_mode(self) -> str:
+        """What a pass computes in: "eval", "train", or "mixed" where modules differ."""
+        if self.mode != "as is":
+            return self.mode
+        modes = {module.training for module in self.model.modules()}
+        return "mixed" if len(modes) > 1 else "train" if True in modes else "eval"
+
     def loss_and_gradient(self, batch: Batch, number: int = 0) -> tuple[float, Float[Tensor, "dim"]]:
         """The mean loss of the batch, and its gradient; about three forward passes.
 
@@ -176,7 +184,7 @@ class Objective:
         """The vector cut into tensors of the parameters' shapes; leading axes stay."""
         pieces = torch.split(vectors, self._sizes, dim=-1)
         lead = vectors.shape[:-1]
-        return [v.reshape(*lead, *p.shape).to(p.device) for v, p in zip(pieces, self.parameters, strict=True)]
+        return [v.reshape((*lead, *p.shape)).to(p.device) for v, p in zip(pieces, self.parameters, strict=True)]
 
     def _ordered(self, tensors: Mapping[str, Tensor | None]) -> list[Tensor | None]:
         known = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}

@@ -87,7 +87,7 @@ def look_ahead(
         raise InputError(
             f"horizon is {horizon!r}, but must be a number above 0: the effective learning rate times the steps ahead"
         )
-    with unchanged(model, buffer if isinstance(buffer, Optimizer) else None):
+    with unchanged(model, buffer if isinstance(buffer, Optimizer) else None), torch.inference_mode(False):
         objective = Objective(model, loss, mode=mode, seed=seed)
         batches = batches_of(data)
         noisy = batches if noise_data is None else batches_of(noise_data, "noise_data")

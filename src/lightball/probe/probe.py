@@ -112,8 +112,17 @@ def probe(
         )
         bias = 0.0 if curved_examples >= population else None
         if bias is None and (halves := halves_of(curved)) is not None:
-            matrices = [Curvature(objective, half, curvature, memory_budget) for half in halves]
-            tops = [largest_node(matrix, sample.gradient, num_steps, seed) for matrix in matrices]
+            del product  # one curvature's graphs at a time, as each may take the whole budget
+            tops = [
+                largest_node(
+                    Curvature(objective, half, curvature, memory_budget),
+                    sample.gradient,
+                    num_steps,
+                    seed,
+                    memory_budget=memory_budget,
+                )
+                for half in halves
+            ]
             # What an eigenvalue has too much falls like 1/examples, so halving shows it once more.
             bias = (sum(tops) / 2 - largest.value) * (1 - curved_examples / population)
 
@@ -130,7 +139,7 @@ def probe(
         per_example=per_example,
         curvature=curvature,
         curvature_examples=curved_examples,
-        mode=_mode(objective),
+        mode=objective.effective_mode,
         gradient=measures.gradient,
         noise=measures.noise.rescaled(trace_noise.value),
         gradient_noise_share=sample.share(population),
@@ -210,10 +219,3 @@ def _rayleigh(product: Product, vector: Float[Tensor, "dim"]) -> float | None:
     unit = vector / vector.abs().max().clamp(min=torch.finfo(vector.dtype).tiny)
     square = float(unit.double() @ unit.double())
     return None if square == 0 else float(products(unit[None], product(unit[None]))[0] / square)
-
-
-def _mode(objective: Objective) -> str:
-    if objective.mode != "as is":
-        return objective.mode
-    modes = {module.training for module in objective.model.modules()}
-    return "mixed" if len(modes) > 1 else "train" if True in modes else "eval"

@@ -98,6 +98,7 @@ def verify(
     workload: Workload,
     advice: Advice,
     *,
+    task: str | None = None,
     checkpoint: str | Path | None = None,
     tuned: bool = True,
     most_pairs: int = 256,
@@ -117,6 +118,7 @@ def verify(
 
     Args:
         advice: from phases whose weights were kept (``Effort(keep_weights=True)``), or of a ``checkpoint``.
+        task: the workload's name where it has one, as ``file.py:function``, by which worker processes load it.
         checkpoint: the weights, where the advice is about a checkpoint; there is nothing to tune from initial weights.
         settings: of the comparison; batch size, momentum, epochs and sampling come from the advice.
         out, workers, observer, on_plan: of the comparison.
@@ -135,7 +137,7 @@ def verify(
         "sampling": advice.sampling,
     }
     result = compare(
-        workload,
+        workload if task is None else task,
         out=out,
         device=device,
         workers=workers,

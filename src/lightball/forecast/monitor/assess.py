@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 
 from lightball.errors import InputError
@@ -27,13 +28,16 @@ class Outlook:
         momentum: of SGDM where the run has none.
         sampling: of minibatches: "iid" or "shuffle", the latter only where the size of the training set is known.
 
+        margin: the difference in loss that does not matter; by default 1 % of the loss at the record.
+
     Raises:
-        InputError: a number of steps or a momentum out of range.
+        InputError: a number of steps, a momentum or a margin out of range.
     """
 
     num_steps: int = 50
     momentum: float = 0.9
     sampling: SamplingKind = "iid"
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -42,6 +46,8 @@ class Outlook:
             raise InputError(f"momentum is {self.momentum}, but must be above 0 and below 1")
         if self.sampling not in ("iid", "shuffle"):
             raise InputError(f"sampling is {self.sampling!r}, but must be 'iid' or 'shuffle'")
+        if self.margin is not None and not 0 < self.margin < math.inf:
+            raise InputError(f"margin is {self.margin}, but must be finite and above 0 (left out: 1 % of the loss)")
 
 
 def assessed(
@@ -73,6 +79,7 @@ def assessed(
         sharpness=probe.sharpness.value,
         sharpness_examples=probe.curvature_examples,
         num_steps=outlook.num_steps,
+        margin=outlook.margin,
         flow_time=flow_time,
         reason=now.obstacle,
         notes=notes,
@@ -98,7 +105,9 @@ def _forecast(record: Record, probe: Probe, effective_lr: float, batch_size: int
         )
     except InputError as error:  # such as a rate of 0 at the start of a warmup; what was measured stays
         return replace(record, reason=str(error))
-    return replace(record, value_of_momentum=found.value, valid=found.validity.valid, reason=found.validity.reason)
+    # A number that the forecast does not stand by would end in somebody's chart.
+    told = found.value if found.validity.valid else None
+    return replace(record, value_of_momentum=told, valid=found.validity.valid, reason=found.validity.reason)
 
 
 def _with_pairs(probe: Probe, of_pairs: Estimate | None) -> tuple[Probe, tuple[str, ...]]:

@@ -7,8 +7,10 @@ checkpoint before them are left behind by it, and all of them by a training that
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,13 @@ from lightball.errors import InputError, reason_of
 from lightball.forecast.monitor.record import Record
 from lightball.version import __version__
 
+_logger = logging.getLogger("lightball")
+
 
 class Journal:
     """Lines at the end of a file; every one is with the operating system when its method returns.
+
+    What a killed process or a full disk left of a line is closed before the next one.
 
     Raises:
         InputError: the file cannot be written.
@@ -28,13 +34,14 @@ class Journal:
         self.path = Path(path)
 
     def begin(self, step: int, about: Mapping[str, Any]) -> None:
-        """Tell that a training goes on from ``step``. What a killed process left of a line is closed first."""
+        """Tell that a training goes on from ``step``; a file that holds other things is refused, and left as it is."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            torn = self.path.exists() and not _ends_with_newline(self.path)
+            if self.path.is_file():
+                _entries(self.path)
         except OSError as error:
             raise self._refusal(error) from error
-        self._add(("\n" if torn else "") + json.dumps({"start": step, "lightball": __version__, **about}) + "\n")
+        self._add(json.dumps({"start": step, "lightball": __version__, **about}) + "\n")
 
     def write(self, record: Record) -> None:
         """Add a record."""
@@ -42,8 +49,9 @@ class Journal:
 
     def _add(self, text: str) -> None:
         try:
+            torn = self.path.exists() and not _ends_with_newline(self.path)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(text)
+                file.write("\n" + text if torn else text)
         except OSError as error:
             raise self._refusal(error) from error
 
@@ -55,31 +63,26 @@ class Journal:
 def read_monitor(path: str | os.PathLike[str]) -> tuple[Record, ...]:
     """The records of the training in a monitor's file, by step; also while it goes on, or after it was killed.
 
+    Lines that a full disk or a killed process left damaged are skipped; a warning of the logger ``lightball`` says how
+    many, other than an unfinished one at the end.
+
     Raises:
-        InputError: no such file, or a line that is no record, other than one that a killed process left unfinished.
+        InputError: no such file, or nothing in it is a record.
     """
     try:
-        lines = Path(path).read_bytes().split(b"\n")
+        entries, damaged = _entries(Path(path))
     except OSError as error:
         reason = error.strerror or reason_of(error)
         raise InputError(f"cannot read the monitor's records in {str(path)!r}: {reason}") from error
+    if damaged:
+        lines = ", ".join(map(str, damaged[:5])) + (" …" if len(damaged) > 5 else "")
+        _logger.warning("skipped %d damaged line(s) of %r: %s", len(damaged), str(path), lines)
     records: list[Record] = []
-    for number, line in enumerate(lines):
-        if not line:
-            continue
-        value = _value(line)
-        if value is None:
-            following = _value(lines[number + 1]) if number + 1 < len(lines) else None
-            if number + 1 == len(lines) or (isinstance(following, dict) and "start" in following):
-                continue  # a process was killed in the middle of it
-            raise _damaged(path, number)
-        if isinstance(value, dict) and "start" in value:
-            records = [record for record in records if 0 < record.step <= value["start"]]
-            continue
-        try:
-            records.append(Record.from_json(value))
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise _damaged(path, number) from error
+    for entry in entries:
+        if isinstance(entry, Record):
+            records.append(entry)
+        else:
+            records = [record for record in records if 0 < record.step <= entry]
     return tuple(records)
 
 
@@ -117,15 +120,28 @@ def _ends_with_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _value(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+def _entries(path: Path) -> tuple[list[Record | int], list[int]]:
+    """Records, and steps that trainings began at, in the file's order; and the numbers of damaged lines."""
+    *lines, unfinished = path.read_bytes().split(b"\n")
+    entries: list[Record | int] = []
+    damaged = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line:
+                entries.append(_entry(line))
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+            damaged.append(number)
+    if unfinished:  # all of it but the newline may be there
+        with suppress(TypeError, ValueError, KeyError, AttributeError, RecursionError):
+            entries.append(_entry(unfinished))
+    if damaged and not entries:
+        raise InputError(
+            f"no line of {str(path)!r} is a record of a monitor: give the file that Monitor(path=…) writes, or the "
+            "path of a new one"
+        )
+    return entries, damaged
 
 
-def _damaged(path: str | os.PathLike[str], number: int) -> InputError:
-    return InputError(
-        f"line {number + 1} of {str(path)!r} is no record of a monitor: give the file that Monitor(path=…) writes, or "
-        "remove the line"
-    )
+def _entry(line: bytes) -> Record | int:
+    values = json.loads(line)
+    return int(values["start"]) if "start" in values else Record.from_json(values)

@@ -65,7 +65,7 @@ class Monitor:
         tensorboard: a folder for TensorBoard's events.
         accumulation: microbatches, and backward passes, of one step.
         batch_size: examples of a step; by default those of the given batch × ``accumulation`` × processes.
-        training_examples: size of the training set; by default without end.
+        training_examples: size of the training set, which advice needs; by default without end.
         outlook: what is forecast at each record.
         effort: what is measured.
         mode: "eval" or "train" for the model in a probe; by default as its modules are.
@@ -106,6 +106,11 @@ class Monitor:
         self.records: list[Record] = []
         self._batch_size, self._accumulation, self._examples = batch_size, accumulation, training_examples
         self._outlook, self._effort = outlook or Outlook(), effort or Effort()
+        if self._outlook.sampling == "shuffle" and training_examples is None:
+            raise InputError(
+                "outlook.sampling is 'shuffle', whose epochs need the size of the training set: "
+                "give training_examples, or choose sampling='iid'"
+            )
         self._mode: Mode = mode
         self._seed, self._raises = seed, on_error == "raise"
         rank, self._processes = rank_and_size()
@@ -115,8 +120,8 @@ class Monitor:
         self._journal = Journal(path)
         self._journal.begin(start, {"every": every, "optimizer": type(self.optimizer).__name__})
         self.records.extend(read_monitor(path))
-        if self.records:
-            self.flow_time = self.records[-1].flow_time or 0.0
+        known = (record.flow_time for record in reversed(self.records) if record.flow_time is not None)
+        self.flow_time = next(known, 0.0)
         self._logs = [each for each in (log, tensorboard_log(tensorboard) if tensorboard else None) if each]
         self._recent: deque[Batch] = deque(maxlen=self._effort.microbatches)
         self._keeps = Spread(self._effort.microbatches, every, seed=seed)
@@ -150,7 +155,7 @@ class Monitor:
             self._trouble = reason_of(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             self._pairs.clear()
         if self.num_steps % self.every == 0:
-            record = record or Record(self.num_steps, error=self._trouble)
+            record = record or Record(self.num_steps, error=self._trouble, flow_time=self.flow_time)
             self._trouble = ""
             self._deliver(record)
         return record

@@ -111,7 +111,7 @@ def quick_probe(
         per_example=False,
         curvature=effort.curvature,
         curvature_examples=sum(map(num_examples, curved)),
-        mode=_mode(objective),
+        mode=objective.effective_mode,
         gradient=measures.gradient,
         noise=measures.noise.rescaled(trace.value),
         gradient_noise_share=share,
@@ -161,10 +161,3 @@ def _times(estimate: Estimate, factor: float) -> Estimate:
 
 def _plus(estimate: Estimate, shift: float) -> Estimate:
     return Estimate(estimate.value + shift, estimate.low + shift, estimate.high + shift, estimate.n)
-
-
-def _mode(objective: Objective) -> str:
-    if objective.mode != "as is":
-        return objective.mode
-    modes = {module.training for module in objective.model.modules()}
-    return "mixed" if len(modes) > 1 else "train" if True in modes else "eval"

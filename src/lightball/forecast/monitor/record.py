@@ -8,7 +8,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from lightball.probe.estimates import Estimate
+from lightball.stats import Interval, Verdict, verdict_of
 
+_MARGIN, _LEAST_MARGIN = 0.01, 1e-12
 _ESTIMATES = ("gradient_norm_squared", "trace_noise", "trace_noise_of_pairs", "noise_scale", "value_of_momentum")
 
 
@@ -18,7 +20,7 @@ class Record:
 
     Args:
         step: how many steps had been made.
-        error: why nothing was measured, in one line; then all else is as it is by default.
+        error: why nothing was measured, in one line; then all else but ``flow_time`` is as it is by default.
         seconds: what measuring took.
         loss: mean loss of the probe's microbatches at the weights of this step.
         lr, effective_lr, momentum: of the optimizer at this step; η of the canonical form, and β.
@@ -36,6 +38,7 @@ class Record:
         regime: which of them limits the run.
         value_of_momentum: loss of SGD minus that of SGDM after ``num_steps`` from here; positive favours momentum.
         num_steps: see above.
+        margin: the difference in loss that does not matter; None for 1 % of ``loss``.
         flow_time: Σ η of the steps so far.
         valid, reason: whether the forecast can be trusted, and why not.
         notes: what a reader of these numbers should know.
@@ -62,6 +65,7 @@ class Record:
     regime: str | None = None
     value_of_momentum: Estimate | None = None
     num_steps: int | None = None
+    margin: float | None = None
     flow_time: float | None = None
     valid: bool = False
     reason: str = ""
@@ -70,12 +74,18 @@ class Record:
 
     @property
     def verdict(self) -> str:
-        """Whether momentum helps from here at the present settings, as far as the forecast is valid."""
-        if self.value_of_momentum is None or not self.valid:
+        """Whether momentum helps from here at the present settings, as far as the forecast is valid.
+
+        "helps" or "hurts" by more than the margin, "no value" within it, "undecided" where the interval does not tell,
+        "not determined" without a valid forecast.
+        """
+        value = self.value_of_momentum
+        if value is None or not self.valid:
             return "not determined"
-        if self.value_of_momentum.low > 0:
-            return "helps"
-        return "hurts" if self.value_of_momentum.high < 0 else "no value"
+        if not value.determined:
+            return Verdict.UNDECIDED.value
+        margin = self.margin or max(_MARGIN * abs(self.loss or 0.0), _LEAST_MARGIN)
+        return verdict_of(Interval(value.value, value.low, value.high, 0.95, max(value.n, 1)), margin).value
 
     @property
     def critical_batch_size(self) -> float | None:

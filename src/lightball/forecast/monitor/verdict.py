@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightball.errors import InputError
+from lightball.forecast.monitor.quick import ENDLESS
 from lightball.forecast.monitor.record import Record, batch_of_balance
 from lightball.forecast.phase import CurvePoint, Phase, Phases
 from lightball.probe import Probe
@@ -24,7 +25,7 @@ class PhaseVerdict:
         first, last: the steps of its first and last record.
         records: how many.
         regime: the most frequent one.
-        value_of_momentum: the most frequent verdict: helps, hurts, no value, not determined.
+        value_of_momentum: the most frequent verdict: helps, hurts, no value, undecided, not determined.
         share: of the records that say so.
         noise_scale: the mean of tr Σ over the mean of ‖g‖²; inf where the gradient is not seen for noise.
         critical_batch_size: the mean of tr(HΣ) over the mean of gᵀHg; see :class:`Record`.
@@ -66,13 +67,19 @@ def phases_of_records(records: Sequence[Record]) -> Phases:
     """What advice is made of: the last probe of each third of the training so far, and the losses along it.
 
     Raises:
-        InputError: no record has a probe.
+        InputError: no record has a probe, or the size of the training set is not known, without which there are no
+            epochs to forecast.
     """
     probed = [record for record in records if record.probe is not None and record.flow_time is not None]
     if not probed:
         raise InputError("no record holds a probe: let the training go on to the monitor's first measurement")
     last = {name: inside[-1] for name, inside in _thirds(probed) if inside}
     phases = [Phase(name, r.flow_time or 0.0, Probe.from_json(r.probe)) for name, r in last.items()]
+    if any(phase.probe.training_examples >= ENDLESS for phase in phases):
+        raise InputError(
+            "the records do not know the size of the training set, but advice needs it: "
+            "give Monitor(training_examples=…) the number of its examples, and train on to its next measurements"
+        )
     return Phases(tuple(phases), tuple(CurvePoint(r.flow_time or 0.0, r.loss or math.nan, r.sharpness) for r in probed))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lightball.report.advice.checked import answer
 from lightball.report.advice.words import difference, number, sentence, size
 from lightball.report.page import Facts, Page, Section
 
@@ -19,7 +20,7 @@ def card(task: str, advice: Advice, verification: Verification | None = None) ->
     sections = [Section("In short", (), (facts(advice, most_changes=_FEW),))]
     if verification is not None:
         sections.append(Section("Forecast and measurement", verification.sentences))
-    return Page(title(task, advice), sentence(advice.recommendation), sections=tuple(sections))
+    return Page(title(task, advice), sentence(answer(advice, verification)), sections=tuple(sections))
 
 
 def title(task: str, advice: Advice) -> str:
@@ -36,7 +37,7 @@ def facts(advice: Advice, most_changes: int | None = None) -> Facts:
         ("momentum here", _here(advice)),
         ("best tuned", _best_tuned(advice)),
         ("critical batch", _critical(advice)),
-        ("without momentum", f"SGD at lr {advice.matched_lr:.4g}"),
+        ("without momentum", advice.without_momentum),
         ("memory saved", size(advice.memory_saved_bytes)),
     ]
     if advice.more_batches is not None:

@@ -34,6 +34,7 @@ def map_of(advice: Advice) -> Figure:
         advice.setting.momentum,
         num_steps=value.num_steps,
         sampling=advice.sampling,
+        warm=advice.warm,
     )
     return Figure(
         "value-map",
@@ -61,6 +62,7 @@ def forecasts(advice: Advice) -> Figure:
         batch_size=advice.batch_size,
         num_steps=value.num_steps,
         sampling=advice.sampling,
+        warm=advice.warm,
     )
     steps = [int(step) for step in found.steps]
     sgd, sgdm = ([_drawn(float(loss), found.sgd[0]) for loss in losses] for losses in (found.sgd, found.sgdm))

@@ -7,15 +7,31 @@ from typing import TYPE_CHECKING
 from lightball.report.advice.words import difference
 from lightball.report.numbers import UNKNOWN
 from lightball.report.page import Badge, Section, Table
+from lightball.stats import Verdict
 
 if TYPE_CHECKING:
-    from lightball.stats import Interval, Verdict
+    from lightball.forecast.advice import Advice
+    from lightball.stats import Interval
     from lightball.studies.verification import Verification
 
 _CAPTION = (
     "SGD's loss minus SGDM's, with 95 % intervals; for the best tuned forecast, with the range of what it assumes"
 )
 _AGREES = {True: "yes", False: "no", None: "not decided"}
+
+
+def answer(advice: Advice, verification: Verification | None) -> str:
+    """What to do: by tuned runs where they were measured, else by the forecast."""
+    tuned = None if verification is None else verification.tuned
+    decision = None if tuned is None else tuned.measured
+    said = {
+        Verdict.HELPS: "Keep momentum: measured, with both rules tuned, it helps",
+        Verdict.NO_VALUE: "Drop momentum: measured, with both rules tuned, it has no value",
+        Verdict.HURTS: "Drop momentum: measured, with both rules tuned, SGD ends lower",
+    }
+    if decision is None or decision.verdict not in said:
+        return advice.recommendation
+    return f"{said[decision.verdict]} at batch size {advice.batch_size}."
 
 
 def checked(verification: Verification) -> Section:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lightball.report.advice.card import facts, title
 from lightball.report.advice.charts import forecasts, map_of, spectra
-from lightball.report.advice.checked import checked
+from lightball.report.advice.checked import answer, checked
 from lightball.report.advice.words import difference, number, sentence
 from lightball.report.making import making
 from lightball.report.numbers import UNKNOWN
@@ -36,14 +36,12 @@ def advice_page(
     """
     return Page(
         title=title(task, advice),
-        answer=sentence(advice.recommendation),
+        answer=sentence(answer(advice, verification)),
         sections=(
             Section("In short", (), (facts(advice),)),
-            Section(
-                "Without momentum", (f"Use SGD at lr {advice.matched_lr:.4g}. {sentence(advice.matched_schedule)}",)
-            ),
+            Section("Without momentum", (f"{sentence(advice.without_momentum)} {sentence(advice.matched_schedule)}",)),
             *(() if verification is None else (checked(verification),)),
-            Section("Where momentum pays", (), (map_of(advice),)),
+            Section("Value of momentum at equal rates", (), (map_of(advice),)),
             Section("Forecast", _validity(advice), (forecasts(advice),)),
             Section("One step", (_TERMS,), (_terms(advice),)),
             Section("By phase", (), (_phases(advice),)),
@@ -125,6 +123,7 @@ def _settings(advice: Advice) -> tuple[tuple[str, str], ...]:
         ),
         ("effective lr", f"{given.effective_lr:g}"),
         ("sampling", advice.sampling),
+        ("momentum at the beginning", "the optimizer's" if advice.warm else "none"),
         ("steps of the forecast", f"{advice.value_of_momentum.num_steps:,}"),
         ("epochs, best tuned", str(advice.best_tuned.epochs)),
         ("curvature", f"{probe.curvature}, of {probe.curvature_examples:,} examples"),
