@@ -54,8 +54,8 @@ def recommendation(
     words = {
         Verdict.NO_VALUE: f"At this rate momentum has no value over {value.num_steps} steps: {rate} does the same.",
         Verdict.HELPS: f"Keep momentum at this rate: over {value.num_steps} steps SGD would lose by dropping it.",
-        Verdict.HURTS: f"Undecided: over {value.num_steps} steps from here {rate} gets further, since momentum starts from "
-        "an empty buffer and lags; what a whole run would gain is not known.",
+        Verdict.HURTS: f"Undecided: over {value.num_steps} steps from here {rate} gets further, since momentum starts "
+        "from an empty buffer and lags; what a whole run would gain is not known.",
         Verdict.UNDECIDED: "Undecided: compare the two on your task (lightball compare, or --verify).",
     }
     between = ""
@@ -91,11 +91,13 @@ def what_would_change(
     """What would give another answer, most important first."""
     found = []
     low, high = critical.low, critical.high
-    if critical.value is not None and not critical.reason:
+    if critical.value is not None:
         if low is not None and high is not None and low <= batch_size < high and best.verdict is Verdict.UNDECIDED:
             found.append(
                 f"A batch size above about {high:.0f}: from there on tuned momentum pays, whatever is assumed."
             )
+        elif critical.reason:
+            pass  # the smallest size that can be told is no crossing
         elif batch_size < critical.value:
             found.append(f"A batch size above about {critical.value:.0f}: from there on tuned momentum pays.")
         else:
