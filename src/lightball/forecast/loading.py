@@ -64,7 +64,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
             f"cannot read the checkpoint {str(path)!r}: {reason_of(error)} (write the state dict with "
-            "safetensors.torch.save_file; pickled .pt files are not read)"
+            "safetensors.torch.save_file; .pt files, which may run code, are not read)"
         ) from error
 
 
