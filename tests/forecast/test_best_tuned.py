@@ -13,7 +13,8 @@ from lightball.errors import InputError
 from lightball.forecast.best_tuned import best_tuned
 from lightball.forecast.critical import critical_batch_size
 from lightball.forecast.path_loss import PathLoss
-from lightball.forecast.phase import CurvePoint, Phase, Phases, Trial, as_phases, memory_of
+from lightball.forecast.phase import CurvePoint, Phase, Phases, Trial, as_phases
+from lightball.forecast.transfer import memory_of
 from lightball.stats import Verdict
 
 # Verdicts of `lightball compare digits --batch-sizes 8,32,128,512` (24 epochs), and the batch size at which the gap of

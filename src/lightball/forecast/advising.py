@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lightball.errors import InputError
 from lightball.forecast.advice import Advice, PhaseAdvice, ValueOfMomentum
-from lightball.forecast.best_tuned import best_tuned
+from lightball.forecast.best_tuned import MARGIN, best_tuned
 from lightball.forecast.critical import critical_batch_size
 from lightball.forecast.forecast import forecast
 from lightball.forecast.phase import Phase, Phases, as_phases
@@ -18,7 +18,6 @@ from lightball.probe import Probe
 from lightball.rules import Setting, convert
 from lightball.stats import Interval, Verdict, verdict_of
 
-_MARGIN = 0.01
 _FLOAT32 = 4
 
 
@@ -97,7 +96,7 @@ def advise(
 def _margin(phases: Phases) -> float:
     losses = [point.loss for point in phases.curve]
     fall = losses[0] - min(losses) if len(losses) > 1 and phases.from_start else phases.main.probe.loss
-    return max(_MARGIN * fall, 1e-12)
+    return max(MARGIN * fall, 1e-12)
 
 
 def _value(

@@ -36,8 +36,9 @@ import numpy as np
 
 from lightball.errors import InputError
 from lightball.forecast.path_loss import PathLoss
-from lightball.forecast.phase import CurvePoint, Phases, Trial, memory_of
+from lightball.forecast.phase import CurvePoint, Phases, Trial
 from lightball.forecast.regime import STABLE
+from lightball.forecast.transfer import memory_of
 from lightball.forecast.trials import RATIO
 from lightball.stats import Interval, Verdict, verdict_of
 
@@ -48,7 +49,7 @@ _SOFT = math.sqrt(8.0)  # η λ_max at which a rule stops training, between 2 an
 _SPREAD = math.sqrt(RATIO)  # how far SGD's limit may be off: half way to the next rate that was tried
 _UNTRIED = math.sqrt(2.0)  # the same where nothing was tried: the ends of 2/h to 4/h
 _TAILS = (0.5, 1.0, 2.0)  # times the slope of the curve's last stretch, beyond it
-_MARGIN = 0.01  # of the decrease in loss, as in `compare`
+MARGIN = 0.01  # of the decrease in loss, as in `compare`
 _FAR = 4.0  # times the recorded flow time: further on the curve is a guess
 _NOISES = (0.5, 1.0, 2.0)  # times the noise that was measured
 _RATES = np.geomspace(1e-4, 1.0, 321)  # shares of the limit by curvature
@@ -117,7 +118,7 @@ class Run:
         At least the default margin is left, since less makes no difference.
         """
         curve = self.curves[1.0]
-        left = max(float(curve(curve.horizon / 2)) - curve.lowest, _MARGIN * (curve.start - curve.lowest))
+        left = max(float(curve(curve.horizon / 2)) - curve.lowest, MARGIN * (curve.start - curve.lowest))
         return max(0.0, self.floor + curve.lowest - left) if left > 0 else self.floor
 
     def limit(self, momentum: float) -> float:
@@ -214,7 +215,7 @@ def best_tuned(
     low = difference - math.hypot(*(difference - min(values) for values in others))
     high = difference + math.hypot(*(max(values) - difference for values in others))
     if margin is None:
-        margin = _MARGIN * (run.start - min(sgd.loss, sgdm.loss))
+        margin = MARGIN * (run.start - min(sgd.loss, sgdm.loss))
     reason = _limits(run, num_steps, sgd, sgdm, margin)
     verdict = Verdict.UNDECIDED
     if margin > 0 and not reason:

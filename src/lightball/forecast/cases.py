@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightball.errors import InputError
-from lightball.forecast.transfer import Linear, Shuffled
+from lightball.forecast.transfer import Linear, Shuffled, memory_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int
@@ -40,8 +40,7 @@ class Cases:
 
     def memory_after(self, num_steps: int) -> Float64[np.ndarray, "case"]:
         """τ after so many steps."""
-        beta = self.momentum
-        return self.effective_lr * beta * (1 - beta**num_steps) / (1 - beta)
+        return self.effective_lr * memory_of(self.momentum, num_steps)
 
     def linear(self, curvature: Float64[np.ndarray, "node"], momentum: float) -> Linear:
         """The step of SGD (momentum 0) or SGDM at these curvatures."""

@@ -56,11 +56,11 @@ def beyond_tangent(probe: Probe, cases: Cases, record: tuple[int, ...]) -> Float
     This sees modes that decay within a memory, which the path's tangent cannot; negative curvature, which runs away on
     a quadratic, is left out.
     """
-    rates, back = np.unique(cases.effective_lr, return_inverse=True)
+    rates, first, back = np.unique(cases.effective_lr, return_index=True, return_inverse=True)
     nodes = probe.gradient.nodes.ravel()
     weights = np.where(nodes > 0, probe.gradient.weights.ravel() / len(probe.gradient.weights), 0.0)
     times = np.array(record)[:, None, None] * rates[:, None]
-    memory = np.stack([cases.memory_after(step)[np.unique(back, return_index=True)[1]] for step in record])[..., None]
+    memory = np.stack([cases.memory_after(step)[first] for step in record])[..., None]
     with np.errstate(over="ignore", invalid="ignore"):
         changes = []
         for momentum in (0.0, cases.momentum):

@@ -29,7 +29,6 @@ class Outlook:
         mean_sgd, mean_sgdm: without noise.
         excess_sgd, excess_sgdm: by how much noise raises them, for each vector of the noise measure.
         masses: of each vector of the noise measure, as a multiple of their mean.
-        along_path: whether the mean follows the path ahead; else the quadratic at the present weights.
         second_order: |½τ²(g − q)ᵀH(g − q)| at the end: what of the lag is not of first order, 0 for the quadratic.
         sharpest: the largest curvature on the way.
         descended: by how much gradient flow lowers the loss on the way.
@@ -37,13 +36,11 @@ class Outlook:
         beyond: whether the way leads beyond the path that was measured.
     """
 
-    steps: tuple[int, ...]
     mean_sgd: Float64[np.ndarray, "record case"]
     mean_sgdm: Float64[np.ndarray, "record case"]
     excess_sgd: Float64[np.ndarray, "record case vector"]
     excess_sgdm: Float64[np.ndarray, "record case vector"]
     masses: Float64[np.ndarray, "case vector"]
-    along_path: Bool[np.ndarray, "case"]
     second_order: Float64[np.ndarray, "case"]
     sharpest: Float64[np.ndarray, "case"]
     descended: Float64[np.ndarray, "case"]
@@ -83,13 +80,11 @@ def outlook(probe: Probe, cases: Cases, warm: bool, record: tuple[int, ...], mos
             losses[momentum] = np.where(quadratic, exact, loss)
     second = 0.5 * cases.memory**2 * np.abs(along.lag_curvature(horizon))
     return Outlook(
-        steps=record,
         mean_sgd=losses[0.0],
         mean_sgdm=losses[cases.momentum],
         excess_sgd=along.excess(cases, 0.0, record),
         excess_sgdm=along.excess(cases, cases.momentum, record),
         masses=along.masses(horizon),
-        along_path=~quadratic,
         second_order=np.where(quadratic, 0.0, np.maximum(second, np.abs(missed[-1]))),
         sharpest=np.maximum(along.sharpest(horizon), probe.sharpness.value),
         descended=probe.path[0].loss - along.loss(horizon),
@@ -103,13 +98,11 @@ def _local(probe: Probe, cases: Cases, warm: bool, record: tuple[int, ...], most
     none = np.zeros(len(cases.batch_size))
     noise = compressed(probe.noise, most_nodes)
     return Outlook(
-        steps=record,
         mean_sgd=probe.loss + mean_change(probe, cases, 0.0, warm, record),
         mean_sgdm=probe.loss + mean_change(probe, cases, cases.momentum, warm, record),
         excess_sgd=excess(cases, noise, 0.0, same, record),
         excess_sgdm=excess(cases, noise, cases.momentum, same, record),
         masses=np.tile(masses_of(noise), (len(none), 1)),
-        along_path=none.astype(bool),
         second_order=none,
         sharpest=np.full_like(none, probe.sharpness.value),
         descended=np.array([-flow_change(probe, time) for time in cases.horizon]),

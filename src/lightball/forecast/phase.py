@@ -62,11 +62,6 @@ class Phases:
         return self.phases[len(self.phases) // 2]
 
 
-def memory_of(momentum: float, num_steps: int) -> float:
-    """By how many steps SGDM stays behind SGD under a constant gradient, from m₀ = 0: β(1 − βᴷ)/(1 − β)."""
-    return momentum * (1 - momentum**num_steps) / (1 - momentum)
-
-
 def as_phases(given: Phases | Sequence[Phase] | Probe) -> Phases:
     """The same for what a caller may have: phases with their curve, phases alone, or a single probe."""
     if isinstance(given, Phases):

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float64, Int
 
 
+def memory_of(momentum: float, num_steps: int) -> float:
+    """By how many steps SGDM stays behind SGD under a constant gradient, from m₀ = 0: β(1 − βᴷ)/(1 − β)."""
+    return momentum * (1 - momentum**num_steps) / (1 - momentum)
+
+
 class Linear:
     """A and b of one step for each case (a rate and a momentum) and curvature; shapes (case, node, 2, 2) and (…, 2)."""
 

@@ -1,8 +1,8 @@
 """Gradient flow of models of any size: a stabilised explicit method, which takes long steps where curvature is stiff.
 
 A step of the method of Sommeijer, Shampine and Verwer (RKC, 1998) has s stages, order 2, and is stable for steps up to
-⅔(s² − 1) over the largest curvature: s gradients carry s²/1.5 times as far as gradient descent does, so that a flow
-over the time t costs some √(t λ_max) gradients a step instead of t λ_max/2 steps.
+⅔(s² − 1) over the largest curvature λ_max: a step over the time t costs some √(1.5 t λ_max) gradients, where gradient
+descent needs t λ_max/2.
 """
 
 from __future__ import annotations
