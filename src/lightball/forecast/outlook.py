@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,8 @@ class Outlook:
         sharpest: the largest curvature on the way.
         descended: by how much gradient flow lowers the loss on the way.
         growth: by how much noise grows, as a share of itself, for a unit by which it raises the loss.
+        independent: by how much noise of independent batches would raise SGD's loss at the end; without replacement
+            that is more than it does.
         beyond: whether the way leads beyond the path that was measured.
     """
 
@@ -45,6 +47,7 @@ class Outlook:
     sharpest: Float64[np.ndarray, "case"]
     descended: Float64[np.ndarray, "case"]
     growth: Float64[np.ndarray, "case"]
+    independent: Float64[np.ndarray, "case"]
     beyond: Bool[np.ndarray, "case"]
 
     @property
@@ -78,17 +81,19 @@ def outlook(probe: Probe, cases: Cases, warm: bool, record: tuple[int, ...], mos
         for momentum, loss in losses.items():
             exact = probe.path[0].loss + mean_change(probe, cases, momentum, warm, record)
             losses[momentum] = np.where(quadratic, exact, loss)
+    excess_sgd = along.excess(cases, 0.0, record)
     second = 0.5 * cases.memory**2 * np.abs(along.lag_curvature(horizon))
     return Outlook(
         mean_sgd=losses[0.0],
         mean_sgdm=losses[cases.momentum],
-        excess_sgd=along.excess(cases, 0.0, record),
+        excess_sgd=excess_sgd,
         excess_sgdm=along.excess(cases, cases.momentum, record),
         masses=along.masses(horizon),
         second_order=np.where(quadratic, 0.0, np.maximum(second, np.abs(missed[-1]))),
         sharpest=np.maximum(along.sharpest(horizon), probe.sharpness.value),
         descended=probe.path[0].loss - along.loss(horizon),
         growth=along.growth(horizon),
+        independent=_last(along.excess(_independent(cases), 0.0, record) if cases.shuffled else excess_sgd),
         beyond=cases.horizon > along.horizon * (1 + 1e-9),
     )
 
@@ -97,18 +102,28 @@ def _local(probe: Probe, cases: Cases, warm: bool, record: tuple[int, ...], most
     same = np.ones((cases.num_steps, len(cases.batch_size)))
     none = np.zeros(len(cases.batch_size))
     noise = compressed(probe.noise, most_nodes)
+    excess_sgd = excess(cases, noise, 0.0, same, record)
     return Outlook(
         mean_sgd=probe.loss + mean_change(probe, cases, 0.0, warm, record),
         mean_sgdm=probe.loss + mean_change(probe, cases, cases.momentum, warm, record),
-        excess_sgd=excess(cases, noise, 0.0, same, record),
+        excess_sgd=excess_sgd,
         excess_sgdm=excess(cases, noise, cases.momentum, same, record),
         masses=np.tile(masses_of(noise), (len(none), 1)),
         second_order=none,
         sharpest=np.full_like(none, probe.sharpness.value),
         descended=np.array([-flow_change(probe, time) for time in cases.horizon]),
         growth=none,
+        independent=_last(excess(_independent(cases), noise, 0.0, same, record) if cases.shuffled else excess_sgd),
         beyond=none.astype(bool),
     )
+
+
+def _independent(cases: Cases) -> Cases:
+    return replace(cases, shuffled=None)
+
+
+def _last(excess: Float64[np.ndarray, "record case vector"]) -> Float64[np.ndarray, "case"]:
+    return np.asarray(excess[-1].mean(axis=1))
 
 
 def _mean_along(

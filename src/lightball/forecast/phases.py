@@ -138,7 +138,7 @@ def phases_of(
                 if max(state.step / most, time / end) >= share and state.step > 0:
                     break
                 rate = min(_STEEPNESS / max(curve[-1].sharpness or 0.0, 1e-12), end / _FEWEST)
-                if not take_step(state, workload, recipe, stream(state.step)[0], rate):
+                if not take_step(state, workload, recipe, [stream(state.step)[0]], rate):
                     raise InputError(_failed(state.step, rate))
                 state.step += 1
                 time += rate

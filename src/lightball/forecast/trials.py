@@ -52,7 +52,7 @@ def _loss_after(workload: Workload, recipe: Recipe, num_steps: int, seed: int, d
     draws = Sampling(len(workload.train), recipe.batch_size)
     stream = MinibatchStream(draws, [seed], workload.train.inputs.device)
     for step in range(num_steps):
-        if not take_step(state, workload, recipe, stream(step)[0], recipe.effective_lr):
+        if not take_step(state, workload, recipe, [stream(step)[0]], recipe.effective_lr):
             return math.inf
     loss = mean_score(state.model, workload.loss, workload.train, 256, "float32")
     return loss if math.isfinite(loss) else math.inf

@@ -29,6 +29,9 @@ _EXCESS = 0.5
 _GROWTH = 1.0
 # Of the lag: above, noise of batches without replacement decides, of which only a quadratic's is known.
 _SHUFFLED = 0.5
+# Of the lag too: what the noise of independent batches does; without replacement less is left, and what that does to
+# the way is not known.
+_INDEPENDENT = 3.0
 # What is left of lag and noise when they cancel.
 _LEFT = 0.35
 # Of a descent: how much of it may be run away along negative curvature.
@@ -101,6 +104,13 @@ def _validity(probe: Probe, cases: Cases, seen: Outlook, case: int) -> Validity:
         reason = (
             f"batches without replacement: the value is {lag:+.2g} by the lag and {noise:+.2g} by less noise, which is "
             "known of a quadratic only"
+        )
+        bounded = True
+    elif cases.shuffled is not None and seen.independent[case] > _INDEPENDENT * abs(lag):
+        reason = (
+            f"batches without replacement: if they were independent, noise would raise the loss by "
+            f"{seen.independent[case]:.2g}, far more than the lag of {lag:+.2g}; how little of it is left is known of "
+            "a quadratic only"
         )
         bounded = True
     elif bias > _BIAS:
