@@ -89,6 +89,9 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
     help="Mixed precision; process engine.  [default: float32]",
 )
 @click.option("--accumulate", type=int, help="Micro-batches of a step; process engine.  [default: 1]")
+@click.option(
+    "--ell", type=int, help="SVAG: that many times the steps at 1/ell of the rate; process engine.  [default: 1]"
+)
 @click.option("--clip-norm", type=float, help="Clip the gradient norm, 0 for not; process engine.  [default: 0]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option(

@@ -13,7 +13,7 @@ from lightball.oracles.quadratic import Quadratic
 from lightball.oracles.sampling import MinibatchStream, Sampling, SamplingKind
 from lightball.oracles.seeded import Seeded
 from lightball.oracles.seeds import generator, seed_of
-from lightball.oracles.svag import Svag
+from lightball.oracles.svag import Svag, svag_weights
 
 __all__ = [
     "CovarianceOracle",
@@ -43,4 +43,5 @@ __all__ = [
     "hessian",
     "least_squares",
     "seed_of",
+    "svag_weights",
 ]

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 Inner = TypeVar("Inner", bound=NoisyGradients, covariant=True)
 
 
+def svag_weights(ell: float) -> tuple[float, float]:
+    """(r₊, r₋) = ½ (1 ± √(2ℓ − 1)), for which r₊ + r₋ = 1 and r₊² + r₋² = ℓ.
+
+    Raises:
+        InputError: ell < 1.
+    """
+    if not 1 <= ell < math.inf:
+        raise InputError(f"ell is {ell:g}; required is a finite number ≥ 1; 1 changes nothing")
+    spread = math.sqrt(2 * ell - 1)
+    return (1 + spread) / 2, (1 - spread) / 2
+
+
 @dataclass(frozen=True, eq=False)
 class Svag(Generic[Inner]):
     """Stochastic variance amplified gradient: ĝ = r₊ g₁ + r₋ g₂ of two independent gradients, r± = ½ (1 ± √(2ℓ − 1)).
@@ -38,14 +50,12 @@ class Svag(Generic[Inner]):
     ell: float
 
     def __post_init__(self) -> None:
-        if not 1 <= self.ell < math.inf:
-            raise InputError(f"ell is {self.ell:g}; required is a finite number ≥ 1; 1 changes nothing")
+        svag_weights(self.ell)
 
     @property
     def weights(self) -> tuple[float, float]:
         """(r₊, r₋)."""
-        spread = math.sqrt(2 * self.ell - 1)
-        return (1 + spread) / 2, (1 - spread) / 2
+        return svag_weights(self.ell)
 
     def noisy_gradient(self, x: Tensors, sample: Tensor) -> tuple[Float[Tensor, "replica"], Tensors]:
         """r₊ and r₋ times the losses and the gradients on the two samples, added up."""

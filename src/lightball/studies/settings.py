@@ -47,6 +47,8 @@ class Settings:
             (any script).
         precision: "float32", or mixed precision with "bfloat16" or "float16"; process engine.
         accumulate: micro-batches of a step, whose gradients are averaged; process engine.
+        ell: of SVAG, see :class:`lightball.training.Recipe`: ell times as many steps of 1/ell of the rate, which take
+            1/ell of what curvature does and all that noise does; process engine.
         clip_norm: the gradient norm at which a step is clipped, 0 for none; process engine.
 
     Raises:
@@ -71,6 +73,7 @@ class Settings:
     engine: EngineKind = "vectorised"
     precision: Precision = "float32"
     accumulate: int = 1
+    ell: int = 1
     clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
@@ -86,12 +89,13 @@ class Settings:
             self.momentum,
             "numbers above 0 and below 1, such as 0.9 (0 is SGD itself, which always runs)",
         )
-        for name in ("epochs", "tuning_seeds", "accumulate"):
+        for name in ("epochs", "tuning_seeds", "accumulate", "ell"):
             _require(getattr(self, name) >= 1, _flag(name), getattr(self, name), "a whole number from 1 up")
         for name in ("margin_loss", "margin_accuracy"):
             _require(0 < getattr(self, name) < 1, _flag(name), getattr(self, name), "a number between 0 and 1")
         _require(0 <= self.weight_decay < math.inf, "weight-decay", self.weight_decay, "a finite number from 0 up")
         _require(0 <= self.clip_norm < math.inf, "clip-norm", self.clip_norm, "a finite number from 0 up, 0 for none")
+        _require(self.drop_last or self.ell == 1, "ell", self.ell, "1 with keep-last: SVAG pairs batches of one size")
         _require(self.max_extensions >= 0, "max-extensions", self.max_extensions, "a whole number from 0 up")
         choices = {
             "select": Selection,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from lightball.errors import InputError
 from lightball.oracles import MinibatchStream, Sampling
@@ -64,10 +65,11 @@ def train(
     _check_arguments(folder, checkpoint_every, tensorboard, accuracies)
     sampling = Sampling(len(workload.train), recipe.batch_size, recipe.sampling, recipe.drop_last)
     stream = MinibatchStream(sampling, [seed], workload.train.inputs.device)
-    num_steps = recipe.epochs * sampling.steps_per_epoch
+    steps_per_epoch = recipe.ell * sampling.steps_per_epoch
+    num_steps = recipe.epochs * steps_per_epoch
     schedule = schedules.parse(recipe.schedule, num_steps)
-    eval_every = recipe.eval_every or sampling.steps_per_epoch
-    save_every = checkpoint_every or sampling.steps_per_epoch
+    eval_every = recipe.eval_every or steps_per_epoch
+    save_every = checkpoint_every or steps_per_epoch
 
     with surroundings_kept(seed, where), ExitStack() as open_files:
         state = start(workload, recipe, seed, where)
@@ -79,7 +81,7 @@ def train(
 
         def measure() -> None:
             with_accuracies = accuracies == "always" or state.step in (0, num_steps)
-            point = _point(state, workload, recipe, state.step / sampling.steps_per_epoch, with_accuracies)
+            point = _point(state, workload, recipe, state.step / steps_per_epoch, with_accuracies)
             state.points.append(point)
             for sink in sinks:
                 sink(point)
@@ -88,7 +90,7 @@ def train(
             measure()
         while state.step < num_steps:
             lr = recipe.effective_lr * schedule(state.step)
-            if not take_step(state, workload, recipe, stream(state.step)[0], lr):
+            if not take_step(state, workload, recipe, _minibatches(stream, recipe.ell, state.step), lr):
                 return History(tuple(state.points), failed_at=state.step)
             state.step += 1
             last = state.step == num_steps
@@ -97,6 +99,11 @@ def train(
             if folder is not None and (last or state.step % save_every == 0):
                 save(state, folder, this_run)
         return History(tuple(state.points), failed_at=None)
+
+
+def _minibatches(stream: MinibatchStream, ell: int, step: int) -> list[Tensor]:
+    """The examples of a step: one minibatch, or two for SVAG."""
+    return [stream(step)[0]] if ell == 1 else [stream(2 * step)[0], stream(2 * step + 1)[0]]
 
 
 def _point(state: TrainingState, workload: Workload, recipe: Recipe, epoch: float, with_accuracies: bool) -> Point:

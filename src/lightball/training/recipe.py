@@ -29,6 +29,9 @@ class Recipe:
         precision: "float32" computes in the dtype of the model; "bfloat16" and "float16" run forward pass and loss
             under ``torch.autocast``, while parameters and update stay as they are. "float16" scales the loss.
         accumulate: micro-batches of a step; the gradient is that of the mean loss over the whole batch.
+        ell: of SVAG: ``ell`` times as many steps, each of 1/ell of the rate, with r₊ g₁ + r₋ g₂ of two minibatches, so
+            that noise does what it did and curvature 1/ell of it. Epochs are then those of ell = 1: an epoch reads the
+            data 2 ell times. 1 is SGD itself.
         clip_norm: the norm of the gradient, over all parameters together, to which a larger one is scaled; 0: none.
         eval_every: steps between points of the curve; None: an epoch. One is always taken at each end.
 
@@ -46,11 +49,12 @@ class Recipe:
     drop_last: bool = True
     precision: Precision = "float32"
     accumulate: int = 1
+    ell: int = 1
     clip_norm: float = 0.0
     eval_every: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "accumulate"):
+        for name in ("batch_size", "epochs", "accumulate", "ell"):
             require_count(name, getattr(self, name))
         if self.eval_every is not None:
             require_count("eval_every", self.eval_every)
@@ -65,6 +69,12 @@ class Recipe:
             "accumulate",
             self.accumulate,
             f"at most the batch size, {self.batch_size}: a micro-batch has at least one example",
+        )
+        _require(
+            self.drop_last or self.ell == 1,
+            "drop_last",
+            self.drop_last,
+            "True where ell is above 1: SVAG combines two minibatches of one size",
         )
         for name, kind in (("sampling", SamplingKind), ("precision", Precision)):
             _require(getattr(self, name) in get_args(kind), name, getattr(self, name), " or ".join(get_args(kind)))

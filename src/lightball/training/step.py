@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from lightball.oracles import svag_weights
 from lightball.rules import canonical, kernel
 from lightball.training.evaluation import scores
 from lightball.training.recipe import Recipe
@@ -19,15 +21,23 @@ if TYPE_CHECKING:
 
 
 def take_step(
-    state: TrainingState, workload: Workload, recipe: Recipe, batch: Int[Tensor, "batch"], effective_lr: float
+    state: TrainingState,
+    workload: Workload,
+    recipe: Recipe,
+    minibatches: Sequence[Int[Tensor, "batch"]],
+    effective_lr: float,
 ) -> bool:
-    """Move the model by one step of the recipe; False if it cannot go on from here.
+    """Move the model by one step of the recipe, of two minibatches for SVAG; False if it cannot go on from here.
+
+    ``effective_lr`` is that of ell = 1.
 
     In float16, a step whose gradients overflow is skipped: weights and momentum stay, and the loss scale halves.
     (Buffers keep what the forward pass, which did not overflow, wrote into them.)
     """
-    loss = _backward(state, workload, recipe, batch)
-    if not math.isfinite(loss):
+    state.model.zero_grad(set_to_none=True)
+    weights = svag_weights(recipe.ell) if recipe.ell > 1 else (1.0,)
+    losses = [_backward(state, workload, recipe, *each) for each in zip(minibatches, weights, strict=True)]
+    if not all(map(math.isfinite, losses)):
         return False
     if (scale := state.loss_scale) is not None:
         finite = _unscale(state.model, scale.value)
@@ -36,17 +46,18 @@ def take_step(
             return not state.loss_scale.exhausted
     if recipe.clip_norm:
         nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
-    _update(state, recipe, effective_lr)
+    _update(state, recipe, effective_lr / recipe.ell)
     return True
 
 
-def _backward(state: TrainingState, workload: Workload, recipe: Recipe, batch: Int[Tensor, "batch"]) -> float:
-    """Leave the gradient of the mean loss over the batch, times the loss scale, in ``.grad``; returns that loss.
+def _backward(
+    state: TrainingState, workload: Workload, recipe: Recipe, batch: Int[Tensor, "batch"], weight: float
+) -> float:
+    """Add the gradient of the mean loss over the batch, times weight and loss scale, to ``.grad``; returns that loss.
 
     The sum over each micro-batch is divided by the size of the whole, so that a smaller last one counts as it should.
     """
-    state.model.zero_grad(set_to_none=True)
-    scale = state.loss_scale.value if state.loss_scale else 1.0
+    scale = weight * (state.loss_scale.value if state.loss_scale else 1.0)
     loss = torch.zeros((), dtype=torch.float64, device=state.device)
     for part in batch.chunk(recipe.accumulate):
         share = scores(state.model, workload.loss, workload.train, part, recipe.precision).sum() / len(batch)

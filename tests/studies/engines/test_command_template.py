@@ -150,6 +150,7 @@ def test_a_setting_that_the_script_is_not_told(name: str, value: object) -> None
         ("drop_last", False),
         ("precision", "bfloat16"),
         ("accumulate", 2),
+        ("ell", 2),
         ("clip_norm", 1.0),
         ("compile", "off"),
     ],

@@ -138,7 +138,7 @@ def test_the_vectorised_engine_says_where_to_go() -> None:
         vectorised.prepare(awkward(), replace(TINY, engine="vectorised"), "cpu", 1)
 
 
-@pytest.mark.parametrize("option", [{"precision": "bfloat16"}, {"accumulate": 2}, {"clip_norm": 0.1}])
+@pytest.mark.parametrize("option", [{"precision": "bfloat16"}, {"accumulate": 2}, {"ell": 2}, {"clip_norm": 0.1}])
 def test_settings_of_the_process_engine(option: dict[str, object]) -> None:
     changed = replace(TINY, **option)  # type: ignore[arg-type]
     run = Run(16, 0.2, 1, 0.9)

@@ -32,7 +32,7 @@ def prepare(source: str | Workload, settings: Settings, device: str, num_workers
     """
     task = open_task(source, settings, device)
     workers = num_workers or (1 if device.startswith("cuda") else num_cores())
-    steps = {b: settings.epochs * _sampling(task.workload, settings, b).steps_per_epoch for b in settings.batch_sizes}
+    steps = {b: _num_steps(task.workload, settings, b) for b in settings.batch_sizes}
 
     def make_plan(compositions: Mapping[int, Mapping[str, Any]]) -> Plan:
         known = {b: compositions[b]["seconds_per_run"] for b in settings.batch_sizes if b in compositions}
@@ -88,6 +88,7 @@ def recipe(settings: Settings, run: Run) -> Recipe:
         drop_last=settings.drop_last,
         precision=settings.precision,
         accumulate=settings.accumulate,
+        ell=settings.ell,
         clip_norm=settings.clip_norm,
     )
 
@@ -105,8 +106,9 @@ def _curve(history: History, epochs: int) -> tuple[float, ...]:
     return (*losses, *[math.nan] * (epochs + 1 - len(losses)))
 
 
-def _sampling(workload: Workload, settings: Settings, batch_size: int) -> Sampling:
-    return Sampling(len(workload.train), batch_size, settings.sampling, settings.drop_last)
+def _num_steps(workload: Workload, settings: Settings, batch_size: int) -> int:
+    sampling = Sampling(len(workload.train), batch_size, settings.sampling, settings.drop_last)
+    return settings.ell * settings.epochs * sampling.steps_per_epoch
 
 
 def _seconds_per_run(workload: Workload, settings: Settings, batch_size: int, device: str) -> float:
@@ -134,7 +136,6 @@ def _seconds_per_run(workload: Workload, settings: Settings, batch_size: int, de
     except Exception as error:  # the user's own code runs here, and memory may end
         raise InputError(f"the task cannot be trained at batch size {batch_size}: {reason_of(error)}") from error
     per_example = (times[1] - times[0]) / sum(map(len, (small.train, small.validation, small.test)))
-    per_step = (times[-1] - times[1]) / _sampling(small, settings, batch_size).steps_per_epoch
+    per_step = (times[-1] - times[1]) / _num_steps(small, replace(settings, epochs=1), batch_size)
     evaluated = (settings.epochs + 1) * len(workload.train) + 2 * (len(workload.validation) + len(workload.test))
-    steps = settings.epochs * _sampling(workload, settings, batch_size).steps_per_epoch
-    return steps * per_step + evaluated * per_example
+    return _num_steps(workload, settings, batch_size) * per_step + evaluated * per_example

@@ -31,7 +31,7 @@ _ANALYSIS = (
     "max_extensions",
     "engine",
 )
-_OF_PROCESS = ("precision", "accumulate", "clip_norm")
+_OF_PROCESS = ("precision", "accumulate", "ell", "clip_norm")
 _OF_VECTORISED = ("compile",)
 
 Sent = tuple[str | Workload, bool, str]

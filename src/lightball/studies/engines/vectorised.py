@@ -140,9 +140,9 @@ def _batch_plan(
 
 
 def _check_settings(settings: Settings) -> None:
-    for name, default in (("precision", "float32"), ("accumulate", 1), ("clip_norm", 0.0)):
+    for name, default in (("precision", "float32"), ("accumulate", 1), ("ell", 1), ("clip_norm", 0.0)):
         if getattr(settings, name) != default:
             raise InputError(
                 f"{name.replace('_', '-')} is {getattr(settings, name)}, but the vectorised engine trains in float32, "
-                "whole batches, without clipping: use --engine process"
+                "whole batches, without SVAG and clipping: use --engine process"
             )
