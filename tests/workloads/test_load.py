@@ -65,7 +65,7 @@ def test_neighbours_of_the_file_can_be_imported(write) -> None:  # type: ignore[
 def test_unknown_task_names_the_choices(task: str) -> None:
     message = refusal(task)
     assert message == (
-        f"unknown task {task!r}: choose one of digits, digits-conv, or give your own as file.py:function"
+        f"unknown task {task!r}: choose one of digits, digits-conv, cifar10, or give your own as file.py:function"
     )
 
 
