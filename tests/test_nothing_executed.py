@@ -35,15 +35,20 @@ def test_no_source_can_execute_what_it_reads(path: Path) -> None:
     assert dangers(path.read_text(encoding="utf-8")) == []
 
 
-def test_the_word_occurs_once() -> None:
-    """A grep, for what a parser would not see: the one sentence says that schedules can be sent to processes."""
+def test_the_words_occur_where_they_may() -> None:
+    """A grep, for what a parser would not see: the one sentence says that schedules can be sent to processes.
+
+    Of a checkpoint, tensors and plain values alone are loaded, in the one line that does.
+    """
     hits = [
         f"{path.name}: {line.strip()}"
         for path in SOURCES
         for line in path.read_text(encoding="utf-8").splitlines()
         if re.search(r"pickle|torch\.load", line)
     ]
-    assert [hit.partition(":")[0] for hit in hits] == ["schedules.py"]
+    assert [hit for hit in hits if "schedules.py" not in hit] == [
+        'checkpoint.py: saved = torch.load(path, map_location="cpu", weights_only=True)'
+    ]
 
 
 @pytest.mark.parametrize(

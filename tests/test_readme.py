@@ -101,6 +101,19 @@ def test_the_advice_quoted_is_that_which_is_printed(tmp_path: Path) -> None:
     assert critical(done.stdout) == pytest.approx(critical(said), rel=0.25)
 
 
+def test_the_audit_quoted_is_that_which_is_printed(tmp_path: Path) -> None:
+    quoted = README.partition("<!-- audit -->\n```text\n")[2].partition("```")[0]
+    command, _, said = quoted.partition("\n")
+    (tmp_path / "my_train.py").write_text(
+        "import torch\n\n\ndef make_optimizer():\n    model = torch.nn.Linear(20, 10)\n"
+        "    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)\n"
+    )
+    done = _run([sys.executable, "-m", *shlex.split(command[2:])], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert said
+    assert done.stdout.startswith(said)
+
+
 def test_no_command_is_left_out() -> None:
     assert {c.split()[0] for c in _commands()} == {"make", "lightball"}
     assert {language for language, _ in BLOCKS} == {"sh", "python", "text"}

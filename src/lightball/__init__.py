@@ -20,8 +20,11 @@ __all__ = [
     "Workload",
     "__version__",
     "advise",
+    "audit",
     "compare",
+    "drop_momentum",
     "load",
+    "with_momentum",
     "write_report",
 ]
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from lightball.errors import InputError
     from lightball.forecast import advise
     from lightball.forecast.monitor import Monitor
+    from lightball.optim import audit, drop_momentum, with_momentum
     from lightball.report.writing import write_report
     from lightball.studies import Settings, compare
     from lightball.studies.store import load
@@ -38,6 +42,9 @@ _HOMES = {
     "InputError": "lightball.errors",
     "advise": "lightball.forecast",
     "Monitor": "lightball.forecast.monitor",
+    "audit": "lightball.optim",
+    "drop_momentum": "lightball.optim",
+    "with_momentum": "lightball.optim",
     "Settings": "lightball.studies",
     "compare": "lightball.studies",
     "load": "lightball.studies.store",

@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from lightball.cli.advise import advise
+from lightball.cli.audit import audit
 from lightball.cli.compare import compare
 from lightball.cli.convert import convert
 from lightball.cli.interrupts import INTERRUPTED, TERMINATED, exit_code, sigterm_interrupts
@@ -31,6 +32,7 @@ def lightball() -> None:
     Examples:
       lightball compare digits
       lightball advise digits --lr 0.1 --momentum 0.9 --batch-size 64
+      lightball audit my_train.py:make_optimizer
       lightball convert --lr 0.1 --momentum 0.9 --from torch --to sgd
       lightball report lightball-runs/digits-315fddac
       lightball runs lightball-runs/digits-315fddac
@@ -39,6 +41,7 @@ def lightball() -> None:
 
 
 lightball.add_command(advise)
+lightball.add_command(audit)
 lightball.add_command(compare)
 lightball.add_command(convert)
 lightball.add_command(report)

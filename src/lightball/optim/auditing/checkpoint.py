@@ -1,0 +1,133 @@
+"""An audit of an optimizer's saved state, as far as numbers without a step can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightball.errors import InputError, reason_of
+from lightball.optim.auditing.audited import Audited
+from lightball.optim.auditing.auditor import audit
+from lightball.optim.sgd import SGD
+
+_SGD = {"lr", "momentum", "dampening", "weight_decay", "nesterov"}
+_OWN = "convention"
+_SGD_STATE = {"momentum_buffer", "compensation", "rounding_seed"}
+_SECOND_MOMENTS = {"exp_avg_sq", "square_avg", "sum", "exp_inf", "exp_avg_sq_row"}
+_REBUILT = (
+    "a state holds no step: these are the values of {name} with this state; audit the function that makes the "
+    "optimizer to see what it really does"
+)
+_UNKNOWN = (
+    "a state holds no step, and this one is not SGD's; the values are what its groups say: audit the function that "
+    "makes the optimizer"
+)
+
+
+def audit_checkpoint(path: str | Path) -> tuple[Audited, ...]:
+    """What the optimizer states in a `torch.save`d file say, group by group; nothing in the file is executed.
+
+    A state with the groups of `torch.optim.SGD`, or of `lightball.optim.SGD`, is audited with that optimizer's step
+    and its saved buffers. Others are only read.
+
+    Raises:
+        InputError: there is no such file, it holds more than tensors and plain values, or no optimizer's state.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}: give a checkpoint, or my_train.py:make_optimizer")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of the many kinds that a damaged or unsafe file raises
+        raise InputError(
+            f"{path.name} cannot be read safely ({reason_of(error)}); required is a file of tensors and plain values "
+            "only, as from torch.save(optimizer.state_dict(), path)"
+        ) from error
+    found = list(_states(saved, ""))
+    if not found:
+        raise InputError(
+            f"{path.name} holds no optimizer's state, a dict with 'state' and 'param_groups'; save "
+            "optimizer.state_dict() in it"
+        )
+    several = len(found) > 1
+    return tuple(
+        replace(one, optimizer=f"{one.optimizer} in {where}") if several else one
+        for where, state in found
+        for one in _audited(state)
+    )
+
+
+def _states(saved: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All optimizer states in nested dicts and lists, and where they stand."""
+    if isinstance(saved, dict):
+        if isinstance(saved.get("param_groups"), list) and isinstance(saved.get("state"), dict):
+            yield where or "the file", saved
+            return
+        for name, value in saved.items():
+            yield from _states(value, f"{where}.{name}" if where else str(name))
+    elif isinstance(saved, (list, tuple)):
+        for index, value in enumerate(saved):
+            yield from _states(value, f"{where}[{index}]")
+
+
+def _audited(state: dict[str, Any]) -> tuple[Audited, ...]:
+    groups = state["param_groups"]
+    if not all(isinstance(group, dict) and isinstance(group.get("params"), list) for group in groups):
+        raise InputError("the optimizer's state has groups without a list of params: save optimizer.state_dict()")
+    kept = {name for values in state["state"].values() if isinstance(values, dict) for name in values}
+    if groups and all(group.keys() >= _SGD for group in groups) and kept <= _SGD_STATE:
+        optimizer = _rebuilt(state)
+        name = f"{'lightball' if isinstance(optimizer, SGD) else 'torch'}.optim.SGD"
+        return tuple(replace(one, notes=(_REBUILT.format(name=name), *one.notes)) for one in audit(optimizer))
+    adaptive = bool(kept & _SECOND_MOMENTS)
+    return tuple(_only_read(index, group, state["state"], adaptive) for index, group in enumerate(groups))
+
+
+def _rebuilt(state: dict[str, Any]) -> Optimizer:
+    """SGD with the saved groups and state, over parameters that have a shape but no values."""
+    own = all(_OWN in group for group in state["param_groups"])
+    groups = [[_placeholder(state["state"].get(key)) for key in group["params"]] for group in state["param_groups"]]
+    listed = [{"params": params} for params in groups]
+    optimizer: Optimizer = SGD(listed) if own else torch.optim.SGD(listed)
+    for made, saved, params in zip(optimizer.param_groups, state["param_groups"], groups, strict=True):
+        made.update({name: value for name, value in saved.items() if name != "params"})
+        for p, key in zip(params, saved["params"], strict=True):
+            if key in state["state"]:
+                optimizer.state[p] = state["state"][key]
+    return optimizer
+
+
+def _placeholder(values: dict[str, Any] | None) -> torch.nn.Parameter:
+    buffer = (values or {}).get("momentum_buffer")
+    like = buffer if isinstance(buffer, Tensor) else torch.zeros(1)
+    return torch.nn.Parameter(torch.empty(like.shape, dtype=like.dtype, device="meta"))
+
+
+def _only_read(index: int, group: dict[str, Any], states: dict[Any, Any], adaptive: bool) -> Audited:
+    """What a group says of itself; how many elements its parameters have is known from what has the most."""
+    held = [states[key] for key in group["params"] if isinstance(states.get(key), dict)]
+    tensors = [[value for value in values.values() if isinstance(value, Tensor)] for values in held]
+    sizes = [max((t.numel() for t in each), default=0) for each in tensors]
+    total = sum(t.numel() * t.element_size() for each in tensors for t in each)
+    momentum = group.get("momentum")
+    return Audited(
+        index,
+        "an optimizer",
+        "not linear" if adaptive else "unknown",
+        nonlinearity="adaptive" if adaptive else None,
+        lr=_number(group.get("lr")),
+        momentum=None if adaptive else _number(momentum),
+        weight_decay=_number(group.get("weight_decay")),
+        state_bytes_per_parameter=total / sum(sizes) if sum(sizes) else 0.0,
+        notes=(_UNKNOWN,),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float, Tensor)) else None

@@ -1,0 +1,103 @@
+"""Saved optimizer states: rebuilt where they are SGD's, read where not, and never executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lightball.errors import InputError
+from lightball.optim.auditing import audit_checkpoint
+from lightball.optim.sgd import SGD
+
+
+def trained(make: Any) -> torch.optim.Optimizer:
+    model = nn.Linear(5, 3)
+    optimizer: torch.optim.Optimizer = make(model.parameters())
+    model(torch.ones(2, 5)).sum().backward()
+    optimizer.step()
+    return optimizer
+
+
+def saved(tmp_path: Path, content: Any) -> Path:
+    path = tmp_path / "checkpoint.pt"
+    torch.save(content, path)
+    return path
+
+
+def test_the_state_of_sgd_deep_in_a_checkpoint(tmp_path: Path) -> None:
+    optimizer = trained(lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, dampening=0.5, weight_decay=1e-3))
+    path = saved(tmp_path, {"epoch": 3, "optimizer_states": [optimizer.state_dict()], "model": {"w": torch.ones(2)}})
+    (found,) = audit_checkpoint(path)
+    assert (found.optimizer, found.family, found.momentum_active) == ("torch.optim.SGD", "sgdm", True)
+    assert (found.effective_lr, found.momentum, found.dampening) == pytest.approx((0.5, 0.9, 0.5))
+    assert (found.weight_decay, found.state_bytes_per_parameter) == pytest.approx((1e-3, 4))
+    assert found.notes[0].startswith("a state holds no step: these are the values of torch.optim.SGD")
+
+
+def test_buffers_that_were_zero_when_saved(tmp_path: Path) -> None:
+    state = trained(lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)).state_dict()
+    for values in state["state"].values():
+        values["momentum_buffer"].zero_()
+    (found,) = audit_checkpoint(saved(tmp_path, state))
+    assert found.momentum_active is False
+
+
+def test_our_own_state_keeps_its_convention(tmp_path: Path) -> None:
+    state = trained(lambda p: SGD(p, 0.1, 0.9, convention="canonical")).state_dict()
+    (found,) = audit_checkpoint(saved(tmp_path, state))
+    assert (found.effective_lr, found.dampening) == pytest.approx((0.1, 0.9))
+    assert "these are the values of lightball.optim.SGD" in found.notes[0]
+
+
+def test_adam_is_read_only(tmp_path: Path) -> None:
+    state = trained(lambda p: torch.optim.AdamW(p, 0.01)).state_dict()
+    (found,) = audit_checkpoint(saved(tmp_path, state))
+    assert (found.family, found.nonlinearity, found.effective_lr, found.lr) == ("not linear", "adaptive", None, 0.01)
+    assert found.state_bytes_per_parameter == pytest.approx(8, abs=1)
+    assert found.notes[0].startswith("a state holds no step, and this one is not SGD's")
+
+
+def test_two_optimizers_in_one_file(tmp_path: Path) -> None:
+    states = [trained(lambda p, lr=lr: torch.optim.SGD(p, lr)).state_dict() for lr in (0.1, 0.2)]
+    found = audit_checkpoint(saved(tmp_path, {"generator": states[0], "discriminator": states[1]}))
+    assert [(one.optimizer, one.effective_lr) for one in found] == [
+        ("torch.optim.SGD in generator", 0.1),
+        ("torch.optim.SGD in discriminator", 0.2),
+    ]
+
+
+class Dangerous:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("executed",)
+
+
+def test_nothing_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = saved(tmp_path, {"optimizer": Dangerous()})
+    with pytest.raises(InputError, match=r"checkpoint.pt cannot be read safely \(.*\); required is a file of tensors"):
+        audit_checkpoint(path)
+    assert not (tmp_path / "executed").exists()
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Dangerous()))
+    with pytest.raises(InputError, match=r"plain\.pt cannot be read safely"):
+        audit_checkpoint(tmp_path / "plain.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"model": {"w": torch.ones(1)}}, "checkpoint.pt holds no optimizer's state, a dict with 'state'"),
+        ({"state": {}, "param_groups": [{"lr": 1.0}]}, "groups without a list of params"),
+    ],
+)
+def test_files_without_a_state(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        audit_checkpoint(saved(tmp_path, content))
+    with pytest.raises(InputError, match=r"there is no file '.*gone.pt': give a checkpoint, or my_train.py:make_opt"):
+        audit_checkpoint(tmp_path / "gone.pt")

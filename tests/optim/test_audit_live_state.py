@@ -1,0 +1,105 @@
+"""Momentum that the step has but the run has not: seen in the buffers, where it can be seen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lightball.optim.auditing import audit, audit_json, audit_text
+from lightball.optim.sgd import SGD
+
+
+def used(steps: int = 2, dtype: torch.dtype = torch.float32) -> torch.optim.Optimizer:
+    model = nn.Linear(5, 3).to(dtype)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)  # which keeps whether steps were taken
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.ones(2, 5, dtype=dtype)).sum().backward()
+        optimizer.step()
+    return optimizer
+
+
+def test_a_live_buffer_and_one_that_is_still_to_come() -> None:
+    for steps in (0, 2):
+        (found,) = audit(used(steps))
+        assert found.momentum_active is True
+        assert found.state_bytes_per_parameter == 4
+        assert len(found.notes) == 1
+
+
+def test_buffers_that_the_loop_zeroes() -> None:
+    optimizer = used()
+    for state in optimizer.state.values():
+        state["momentum_buffer"].zero_()
+    (found,) = audit(optimizer)
+    assert (found.momentum, found.momentum_active) == (0.9, False)
+    assert found.notes[0].startswith("step has momentum, but its buffers are all zero now")
+    assert "0.9, not active" in audit_text([found])
+
+
+def test_buffers_that_the_loop_clears() -> None:
+    optimizer = used()
+    optimizer.state.clear()
+    (found,) = audit(optimizer)
+    assert found.momentum_active is False
+    assert found.notes[0].startswith("step has momentum, but after steps no parameter has a buffer")
+
+
+def test_buffers_set_to_none() -> None:
+    optimizer = used()
+    del optimizer._opt_called  # type: ignore[attr-defined]
+    for state in optimizer.state.values():
+        state["momentum_buffer"] = None
+    (found,) = audit(optimizer)
+    assert found.momentum_active is False
+
+
+def test_a_state_that_is_set_up_before_the_first_step_is_no_sign_of_steps() -> None:
+    low = nn.Linear(5, 3).to(torch.bfloat16)
+    (found,) = audit(SGD(low.parameters(), 0.1, 0.9, rounding="stochastic"))
+    assert found.momentum_active is True
+
+
+def test_frozen_parameters_are_counted() -> None:
+    model = nn.Linear(5, 3)
+    model.bias.requires_grad_(False)
+    (found,) = audit(torch.optim.SGD(model.parameters(), 0.1))
+    assert found.notes[0] == "1 of its 2 parameters are frozen"
+
+
+def test_text_fits_a_terminal_and_json_has_the_fields() -> None:
+    model = nn.Linear(5, 3)
+    groups = [{"params": [model.weight], "weight_decay": 0.01}, {"params": [model.bias], "dampening": 0.5}]
+    found = audit(torch.optim.SGD(groups, lr=0.1, momentum=0.9))
+    lines = audit_text(found).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[:4] == [
+        "group 0 of torch.optim.SGD",
+        "  family        SGD with momentum",
+        "  effective lr  1, from lr 0.1",
+        "  momentum      0.9, active; it remembers 10 steps",
+    ]
+    assert sum("  note" in line for line in lines) == 1
+    assert "  first step    counts 2 times as much as every other" in lines
+    first = audit_json(found)[0]
+    wanted = {
+        "family": "sgdm",
+        "effective_lr": 1.0,
+        "momentum": 0.9,
+        "dampening": 0.0,
+        "nesterov": False,
+        "weight_decay": 0.01,
+        "decoupled": False,
+        "momentum_active": True,
+        "state_bytes_per_parameter": 4.0,
+    }
+    assert {name: first[name] for name in wanted} == pytest.approx(wanted)
+
+
+def test_momentum_of_one_has_no_finite_rate() -> None:
+    found = audit(torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1, momentum=1.0))
+    assert found[0].effective_lr == float("inf")
+    assert audit_json(found)[0]["effective_lr"] is None
+    assert "inf" in audit_text(found)
