@@ -72,6 +72,8 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("precision", "fp16", "fp16", "float32 or bfloat16 or float16"),
     ("accumulate", 0, "0", "a whole number from 1 up"),
     ("accumulate", 1.5, "1.5", "of type int"),
+    ("eval_every", -1, "-1", "a whole number from 1 up, or 0 for an epoch"),
+    ("checkpoint", "first", "first", "last or best"),
     ("ell", 0, "0", "a whole number from 1 up"),
     ("ell", 2.5, "2.5", "of type int"),
     ("clip_norm", -1.0, "-1.0", "a finite number from 0 up"),

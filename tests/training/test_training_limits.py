@@ -138,7 +138,7 @@ WRONG_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
         "checkpoint_every is given without a folder to write to: give folder, or leave checkpoint_every out",
     ),
     ({"tensorboard": True}, "tensorboard is given without a folder to write to: give folder, or leave tensorboard out"),
-    ({"accuracies": "never"}, "accuracies is 'never', but must be always or ends"),
+    ({"accuracies": "never"}, "accuracies is 'never', but must be always or ends or best"),
 ]
 
 

@@ -88,6 +88,12 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Mixed precision; process engine.  [default: float32]",
 )
+@click.option("--eval-every", type=int, help="Steps between evaluations, 0: an epoch; process engine.  [default: 0]")
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["last", "best"]),
+    help="Weights whose accuracies count, best by validation; process engine.  [default: last]",
+)
 @click.option("--accumulate", type=int, help="Micro-batches of a step; process engine.  [default: 1]")
 @click.option(
     "--ell", type=int, help="SVAG: that many times the steps at 1/ell of the rate; process engine.  [default: 1]"

@@ -19,6 +19,7 @@ Selection = Literal["train_loss", "validation_accuracy"]
 Compilation = Literal["auto", "on", "off"]
 EngineKind = Literal["vectorised", "process", "command"]
 Precision = Literal["float32", "bfloat16", "float16"]
+Checkpoint = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Settings:
         compile: ``torch.compile`` the training step; "auto" does where a compiler is found and the work is worth it.
         engine: "vectorised" (many small models at once), "process" (any model, one a worker process) or "command"
             (any script).
+        eval_every: steps between evaluations, 0 for an epoch; process engine.
+        checkpoint: the weights whose accuracies count: "last", or "best" by validation accuracy of those that were
+            evaluated after some training; process engine.
         precision: "float32", or mixed precision with "bfloat16" or "float16"; process engine.
         accumulate: micro-batches of a step, whose gradients are averaged; process engine.
         ell: of SVAG, see :class:`lightball.training.Recipe`: ell times as many steps of 1/ell of the rate, which take
@@ -71,6 +75,8 @@ class Settings:
     max_extensions: int = 8
     compile: Compilation = "auto"
     engine: EngineKind = "vectorised"
+    eval_every: int = 0
+    checkpoint: Checkpoint = "last"
     precision: Precision = "float32"
     accumulate: int = 1
     ell: int = 1
@@ -96,12 +102,14 @@ class Settings:
         _require(0 <= self.weight_decay < math.inf, "weight-decay", self.weight_decay, "a finite number from 0 up")
         _require(0 <= self.clip_norm < math.inf, "clip-norm", self.clip_norm, "a finite number from 0 up, 0 for none")
         _require(self.drop_last or self.ell == 1, "ell", self.ell, "1 with keep-last: SVAG pairs batches of one size")
+        _require(self.eval_every >= 0, "eval-every", self.eval_every, "a whole number from 1 up, or 0 for an epoch")
         _require(self.max_extensions >= 0, "max-extensions", self.max_extensions, "a whole number from 0 up")
         choices = {
             "select": Selection,
             "sampling": SamplingKind,
             "compile": Compilation,
             "engine": EngineKind,
+            "checkpoint": Checkpoint,
             "precision": Precision,
         }
         for name, kind in choices.items():

@@ -105,6 +105,7 @@ def load_model(workload: Workload, folder: Path) -> nn.Module:
         raise InputError(
             f"there is no checkpoint that can be read in {str(folder)!r}: give the folder that was given to train"
         )
+    workload = workload.of_seed(found.asked["seed"])
     if found.asked["workload"] != (this := identity(workload)):
         raise InputError(
             f"the folder {str(folder)!r} holds a run of another workload, {found.asked['workload']}, not "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -30,3 +31,17 @@ class History:
 
     points: tuple[Point, ...]
     failed_at: int | None
+
+    @property
+    def best(self) -> Point:
+        """The point after some training with the highest validation accuracy, of equal ones the first.
+
+        It is the last point where there is none, or no validation accuracy was measured.
+        """
+        known = [point for point in self.points[1:] if point.validation_accuracy is not None]
+        return max(known, key=_validation, default=self.points[-1])
+
+
+def _validation(point: Point) -> float:
+    value = point.validation_accuracy
+    return -math.inf if value is None or math.isnan(value) else value

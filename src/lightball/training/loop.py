@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,7 +24,7 @@ from lightball.training.step import take_step
 from lightball.training.surroundings import find_device, surroundings_kept
 from lightball.workloads import Workload
 
-Accuracies = Literal["always", "ends"]
+Accuracies = Literal["always", "ends", "best"]
 
 
 def train(
@@ -51,7 +52,9 @@ def train(
             never interrupted. Only one process may use it at a time.
         checkpoint_every: steps between checkpoints; None: an epoch. One is always written after the last step.
         tensorboard: also write events to ``folder/tensorboard``.
-        accuracies: "ends" measures validation and test only before the first and after the last step.
+        accuracies: "ends" measures validation and test only before the first and after the last step; "best" validation
+            at every point, and test only before the first step and where validation is better than ever since, so that
+            the test accuracy of the best checkpoint (``History.best``) is known without keeping it.
         on_point: called with each point that is measured in this call.
 
     A run that fails is a result, see :class:`History`. Cost: forward and backward pass of every minibatch, and a
@@ -62,6 +65,7 @@ def train(
         InputError: arguments that cannot be used, or a folder that holds another run or cannot be written.
     """
     where = find_device(device)
+    workload = workload.of_seed(seed)
     _check_arguments(folder, checkpoint_every, tensorboard, accuracies)
     sampling = Sampling(len(workload.train), recipe.batch_size, recipe.sampling, recipe.drop_last)
     stream = MinibatchStream(sampling, [seed], workload.train.inputs.device)
@@ -80,8 +84,13 @@ def train(
         sinks = _open_sinks(open_files, state, folder, tensorboard, on_point)
 
         def measure() -> None:
-            with_accuracies = accuracies == "always" or state.step in (0, num_steps)
-            point = _point(state, workload, recipe, state.step / steps_per_epoch, with_accuracies)
+            point = _point(state, workload, recipe, state.step / steps_per_epoch)
+            at_end = state.step in (0, num_steps)
+            if accuracies != "ends" or at_end:
+                point = replace(point, validation_accuracy=_accuracy(state, workload, recipe, "validation"))
+            better = History((*state.points, point), None).best is point
+            if accuracies == "always" or (accuracies == "ends" and at_end) or (accuracies == "best" and better):
+                point = replace(point, test_accuracy=_accuracy(state, workload, recipe, "test"))
             state.points.append(point)
             for sink in sinks:
                 sink(point)
@@ -106,16 +115,22 @@ def _minibatches(stream: MinibatchStream, ell: int, step: int) -> list[Tensor]:
     return [stream(step)[0]] if ell == 1 else [stream(2 * step)[0], stream(2 * step + 1)[0]]
 
 
-def _point(state: TrainingState, workload: Workload, recipe: Recipe, epoch: float, with_accuracies: bool) -> Point:
-    # Without a graph, two micro-batches take no more memory than one does in training. A few examples at a time would
-    # take long, for no memory worth the name.
-    width = max(2 * -(-recipe.batch_size // recipe.accumulate), 32)
-    loss = mean_score(state.model, workload.loss, workload.train, width, recipe.precision)
-    validation, test = (
-        mean_score(state.model, workload.metric, data, width, recipe.precision) if with_accuracies else None
-        for data in (workload.validation, workload.test)
-    )
-    return Point(state.step, epoch, loss, validation, test)
+def _point(state: TrainingState, workload: Workload, recipe: Recipe, epoch: float) -> Point:
+    loss = mean_score(state.model, workload.loss, workload.train, _width(recipe), recipe.precision)
+    return Point(state.step, epoch, loss, None, None)
+
+
+def _accuracy(state: TrainingState, workload: Workload, recipe: Recipe, split: Literal["validation", "test"]) -> float:
+    return mean_score(state.model, workload.metric, getattr(workload, split), _width(recipe), recipe.precision)
+
+
+def _width(recipe: Recipe) -> int:
+    """Examples that are evaluated at once.
+
+    Without a graph, two micro-batches take no more memory than one does in training. A few examples at a time would
+    take long, for no memory worth the name.
+    """
+    return max(2 * -(-recipe.batch_size // recipe.accumulate), 32)
 
 
 def _open_sinks(

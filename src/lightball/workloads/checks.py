@@ -32,6 +32,8 @@ def check(workload: object, together: bool = True) -> Workload:
         )
     for split in ("train", "validation", "test"):
         _check_data(split, getattr(workload, split))
+    if workload.draw is not None:
+        _check_draw(workload, together)
     with undisturbed():
         model = _make_model(workload)
         with mode_of(model, training=False), torch.no_grad():
@@ -89,6 +91,25 @@ def _check_data(split: str, data: object) -> None:
             f"{split}.inputs has values that are not finite (nan or inf), first in example {example}: repair these "
             "examples or leave them out"
         )
+
+
+def _check_draw(workload: Workload, together: bool) -> None:
+    if together:
+        raise InputError(
+            "the task draws other data for each seed, which many models trained at once cannot: train each model by "
+            "itself, --engine process"
+        )
+    try:
+        drawn = workload.of_seed(0)
+    except InputError:
+        raise
+    except Exception as error:  # the user's own code runs here: anything can be raised
+        raise InputError(
+            f"draw(0) fails: {reason_of(error)} (draw must be a function of a seed that returns training and "
+            "validation data)"
+        ) from error
+    for split in ("train", "validation"):
+        _check_data(f"{split} of draw(0)", getattr(drawn, split))
 
 
 def _first_not_finite(inputs: Tensor) -> int | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from lightball.errors import InputError
 from lightball.oracles import PerExampleLoss
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Workload:
         test: the data of the reported accuracy; never used to choose anything.
         loss: (outputs, targets) → one loss for each example; default cross-entropy.
         metric: (outputs, targets) → one score for each example, higher is better; default accuracy.
+        draw: seed → training and validation data, where each seed of a study has a sample of its own, as in few-shot
+            fine-tuning; a function of the seed alone, always of the same number of examples. Both rules of a pair get
+            the same sample. ``train`` and ``validation`` are then one such sample, for whatever is found out before.
+            None: all seeds share the data.
     """
 
     name: str
@@ -57,3 +62,20 @@ class Workload:
     test: Data
     loss: PerExampleLoss = cross_entropy
     metric: PerExampleLoss = accuracy
+    draw: Callable[[int], tuple[Data, Data]] | None = None
+
+    def of_seed(self, seed: int) -> Workload:
+        """The workload with the data of a seed.
+
+        Raises:
+            InputError: ``draw`` gives other numbers of training examples than ``train`` has.
+        """
+        if self.draw is None:
+            return self
+        train, validation = self.draw(seed)
+        if len(train) != len(self.train):
+            raise InputError(
+                f"draw({seed}) gives {len(train)} training examples, but train has {len(self.train)}: every seed needs "
+                "as many, so that all runs take as many steps"
+            )
+        return replace(self, train=train, validation=validation, draw=None)

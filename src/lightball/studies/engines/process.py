@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from lightball.errors import InputError, reason_of
 from lightball.oracles import Sampling
 from lightball.studies.engines.devices import num_cores
@@ -68,10 +70,12 @@ def _start_worker(sent: Any, settings: Settings, device: str) -> Callable[[Chunk
 
 def train_run(workload: Workload, settings: Settings, run: Run, device: str) -> Outcome:
     """The outcome of one run."""
-    history = train(workload, recipe(settings, run), run.seed, device=device, accuracies="ends")
+    best = settings.checkpoint == "best"
+    history = train(workload, recipe(settings, run), run.seed, device=device, accuracies="best" if best else "ends")
     first, last = history.points[0], history.points[-1]
-    nothing: dict[Measure, float] = dict.fromkeys(MEASURES, math.nan)
-    final = _values(last) if history.failed_at is None else nothing
+    final: dict[Measure, float] = dict.fromkeys(MEASURES, math.nan)
+    if history.failed_at is None:
+        final = {**_values(history.best if best else last), "train_loss": last.train_loss}
     return Outcome(run, _curve(history, settings.epochs), _values(first), final, history.failed_at)
 
 
@@ -84,6 +88,7 @@ def recipe(settings: Settings, run: Run) -> Recipe:
         epochs=settings.epochs,
         weight_decay=settings.weight_decay,
         schedule=settings.schedule,
+        eval_every=settings.eval_every or None,
         sampling=settings.sampling,
         drop_last=settings.drop_last,
         precision=settings.precision,
@@ -101,9 +106,10 @@ def _values(point: Point) -> dict[Measure, float]:
 
 
 def _curve(history: History, epochs: int) -> tuple[float, ...]:
-    """The loss before training and after each epoch, NaN once it has failed."""
-    losses = [point.train_loss for point in history.points]
-    return (*losses, *[math.nan] * (epochs + 1 - len(losses)))
+    """The loss before training and after each epoch, NaN once it has failed; interpolated between evaluations."""
+    at = [point.epoch for point in history.points]
+    losses = np.interp(range(epochs + 1), at, [point.train_loss for point in history.points], right=math.nan)
+    return tuple(losses.tolist())
 
 
 def _num_steps(workload: Workload, settings: Settings, batch_size: int) -> int:

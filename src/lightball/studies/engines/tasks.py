@@ -31,7 +31,7 @@ _ANALYSIS = (
     "max_extensions",
     "engine",
 )
-_OF_PROCESS = ("precision", "accumulate", "ell", "clip_norm")
+OF_PROCESS = ("precision", "accumulate", "ell", "clip_norm", "eval_every", "checkpoint")
 _OF_VECTORISED = ("compile",)
 
 Sent = tuple[str | Workload, bool, str]
@@ -55,7 +55,7 @@ def open_task(source: str | Workload, settings: Settings, device: str) -> Task:
     """
     together = settings.engine == "vectorised"
     workload = load(source, together) if isinstance(source, str) else check(source, together)
-    ignored = {*_ANALYSIS, *(_OF_PROCESS if together else _OF_VECTORISED)}
+    ignored = {*_ANALYSIS, *(OF_PROCESS if together else _OF_VECTORISED)}
     basis = {
         "engine": settings.engine,
         "task": workload.name,
@@ -94,6 +94,7 @@ def source_of(source: str | Workload) -> str:
     """
     if isinstance(source, Workload):
         functions: tuple[Callable[..., Any], ...] = (source.model, source.loss, source.metric)
+        functions += () if source.draw is None else (source.draw,)
         return _hash("\n".join(map(_code, functions)).encode())
     if source in BUNDLED:
         return _hash(source.encode())

@@ -23,7 +23,17 @@ RATES = ("lr", "effective_lr", "torch_lr")
 FROM_SETTINGS = ("epochs", "weight_decay", "schedule")  # the same for all runs of a study
 PLACEHOLDERS = (*RATES, "momentum", "batch_size", "seed", *FROM_SETTINGS, "out")
 # A script is not told of these, so it must do what their defaults say.
-_UNTOLD = ("sampling", "drop_last", "precision", "accumulate", "ell", "clip_norm", "compile")
+_UNTOLD = (
+    "sampling",
+    "drop_last",
+    "precision",
+    "accumulate",
+    "ell",
+    "clip_norm",
+    "eval_every",
+    "checkpoint",
+    "compile",
+)
 
 # ${name} is a variable of a shell, {"name": 1} is JSON, and { name} is anything else.
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([a-z_][a-z0-9_]*)\}")

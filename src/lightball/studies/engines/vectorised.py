@@ -11,7 +11,7 @@ from lightball.studies.engines.batch_trainer import BatchTrainer
 from lightball.studies.engines.devices import num_cores
 from lightball.studies.engines.job import Engine, Finished, Job
 from lightball.studies.engines.pool import Crash, Pool
-from lightball.studies.engines.tasks import Task, open_task, reopen
+from lightball.studies.engines.tasks import OF_PROCESS, Task, open_task, reopen
 from lightball.studies.plan import BatchPlan, Plan, count_runs
 from lightball.studies.runs import Chunk, Outcome
 from lightball.studies.settings import Settings
@@ -140,9 +140,9 @@ def _batch_plan(
 
 
 def _check_settings(settings: Settings) -> None:
-    for name, default in (("precision", "float32"), ("accumulate", 1), ("ell", 1), ("clip_norm", 0.0)):
-        if getattr(settings, name) != default:
+    for name in OF_PROCESS:
+        if getattr(settings, name) != getattr(Settings, name):
             raise InputError(
                 f"{name.replace('_', '-')} is {getattr(settings, name)}, but the vectorised engine trains in float32, "
-                "whole batches, without SVAG and clipping: use --engine process"
+                "whole batches, without SVAG and clipping, and evaluates at the end: use --engine process"
             )
