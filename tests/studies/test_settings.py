@@ -74,6 +74,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("accumulate", 1.5, "1.5", "of type int"),
     ("eval_every", -1, "-1", "a whole number from 1 up, or 0 for an epoch"),
     ("checkpoint", "first", "first", "last or best"),
+    ("batch_norm", "none", "none", "each or once or frozen"),
     ("ell", 0, "0", "a whole number from 1 up"),
     ("ell", 2.5, "2.5", "of type int"),
     ("clip_norm", -1.0, "-1.0", "a finite number from 0 up"),

@@ -79,11 +79,32 @@ def test_another_ell_exceeds_the_tolerance(tmp_path: Path) -> None:
     assert distance(workload, found, literal(workload, BASE)) > 1e9 * TOLERANCE
 
 
+@pytest.mark.parametrize(("batch_norm", "updates"), [("each", 2), ("once", 1), ("frozen", 0)])
+def test_batch_norm_under_svag(batch_norm: str, updates: int, tmp_path: Path) -> None:
+    base = smooth()
+    width = base.train.inputs.shape[1]
+    workload = replace(base, model=lambda: nn.Sequential(nn.BatchNorm1d(width), *base.model().children()))
+    recipe = replace(BASE, batch_norm=batch_norm, epochs=1)  # type: ignore[arg-type]
+    train(workload, recipe, SEED, folder=tmp_path)
+    layer = load_model(workload, tmp_path)[0]  # type: ignore[index]
+
+    num_steps = recipe.ell * (len(workload.train) // recipe.batch_size)
+    assert layer.num_batches_tracked == updates * num_steps
+    sampling = Sampling(len(workload.train), recipe.batch_size)
+    minibatches = [b for e in range(2 * recipe.ell) for b in sampling.epoch(SEED, e).split(recipe.batch_size)]
+    mean = torch.zeros(width)
+    for number, batch in enumerate(minibatches):
+        if number % 2 < updates:
+            mean += 0.1 * (workload.train.inputs[batch].mean(0) - mean)
+    torch.testing.assert_close(layer.running_mean, mean)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"ell": 0}, "ell is 0, but must be a whole number from 1 up"),
         ({"ell": 1.5}, "ell is 1.5, but must be a whole number from 1 up"),
+        ({"ell": 2, "batch_norm": "none"}, "batch_norm is 'none', but must be each or once or frozen"),
         ({"ell": 2, "drop_last": False}, "drop_last is False, but must be True where ell is above 1"),
     ],
     ids=str,

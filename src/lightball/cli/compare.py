@@ -98,6 +98,11 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
 @click.option(
     "--ell", type=int, help="SVAG: that many times the steps at 1/ell of the rate; process engine.  [default: 1]"
 )
+@click.option(
+    "--batch-norm",
+    type=click.Choice(["each", "once", "frozen"]),
+    help="What updates BatchNorm's running statistics under SVAG; process engine.  [default: each]",
+)
 @click.option("--clip-norm", type=float, help="Clip the gradient norm, 0 for not; process engine.  [default: 0]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option(

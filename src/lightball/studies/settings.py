@@ -19,6 +19,7 @@ Selection = Literal["train_loss", "validation_accuracy"]
 Compilation = Literal["auto", "on", "off"]
 EngineKind = Literal["vectorised", "process", "command"]
 Precision = Literal["float32", "bfloat16", "float16"]
+BatchNorm = Literal["each", "once", "frozen"]
 Checkpoint = Literal["last", "best"]
 
 
@@ -53,6 +54,7 @@ class Settings:
         accumulate: micro-batches of a step, whose gradients are averaged; process engine.
         ell: of SVAG, see :class:`lightball.training.Recipe`: ell times as many steps of 1/ell of the rate, which take
             1/ell of what curvature does and all that noise does; process engine.
+        batch_norm: of BatchNorm under SVAG, see :class:`lightball.training.Recipe`; process engine.
         clip_norm: the gradient norm at which a step is clipped, 0 for none; process engine.
 
     Raises:
@@ -80,6 +82,7 @@ class Settings:
     precision: Precision = "float32"
     accumulate: int = 1
     ell: int = 1
+    batch_norm: BatchNorm = "each"
     clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
@@ -110,6 +113,7 @@ class Settings:
             "compile": Compilation,
             "engine": EngineKind,
             "checkpoint": Checkpoint,
+            "batch_norm": BatchNorm,
             "precision": Precision,
         }
         for name, kind in choices.items():

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from lightball.errors import InputError
 from lightball.oracles import SamplingKind
 from lightball.rules import schedules
+from lightball.training.batch_norm import BatchNormStatistics
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -32,6 +33,9 @@ class Recipe:
         ell: of SVAG: ``ell`` times as many steps, each of 1/ell of the rate, with r₊ g₁ + r₋ g₂ of two minibatches, so
             that noise does what it did and curvature 1/ell of it. Epochs are then those of ell = 1: an epoch reads the
             data 2 ell times. 1 is SGD itself.
+        batch_norm: of BatchNorm under SVAG: "each" minibatch of the two is normalised by its own statistics and updates
+            the running ones, "once" lets the first alone update them; "frozen", at any ell, normalises by the running
+            ones and leaves them alone.
         clip_norm: the norm of the gradient, over all parameters together, to which a larger one is scaled; 0: none.
         eval_every: steps between points of the curve; None: an epoch. One is always taken at each end.
 
@@ -50,6 +54,7 @@ class Recipe:
     precision: Precision = "float32"
     accumulate: int = 1
     ell: int = 1
+    batch_norm: BatchNormStatistics = "each"
     clip_norm: float = 0.0
     eval_every: int | None = None
 
@@ -76,7 +81,11 @@ class Recipe:
             self.drop_last,
             "True where ell is above 1: SVAG combines two minibatches of one size",
         )
-        for name, kind in (("sampling", SamplingKind), ("precision", Precision)):
+        for name, kind in (
+            ("sampling", SamplingKind),
+            ("precision", Precision),
+            ("batch_norm", BatchNormStatistics),
+        ):
             _require(getattr(self, name) in get_args(kind), name, getattr(self, name), " or ".join(get_args(kind)))
         _require(isinstance(self.schedule, str), "schedule", self.schedule, f"text: {schedules.VALID_SPECS}")
         schedules.parse(self.schedule, num_steps=1000)

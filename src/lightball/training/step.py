@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightball.oracles import svag_weights
 from lightball.rules import canonical, kernel
+from lightball.training.batch_norm import statistics_frozen, statistics_kept
 from lightball.training.evaluation import scores
 from lightball.training.recipe import Recipe
 from lightball.training.state import TrainingState, trainable
@@ -34,10 +35,7 @@ def take_step(
     In float16, a step whose gradients overflow is skipped: weights and momentum stay, and the loss scale halves.
     (Buffers keep what the forward pass, which did not overflow, wrote into them.)
     """
-    state.model.zero_grad(set_to_none=True)
-    weights = svag_weights(recipe.ell) if recipe.ell > 1 else (1.0,)
-    losses = [_backward(state, workload, recipe, *each) for each in zip(minibatches, weights, strict=True)]
-    if not all(map(math.isfinite, losses)):
+    if not _gradients(state, workload, recipe, minibatches):
         return False
     if (scale := state.loss_scale) is not None:
         finite = _unscale(state.model, scale.value)
@@ -48,6 +46,21 @@ def take_step(
         nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
     _update(state, recipe, effective_lr / recipe.ell)
     return True
+
+
+def _gradients(
+    state: TrainingState, workload: Workload, recipe: Recipe, minibatches: Sequence[Int[Tensor, "batch"]]
+) -> bool:
+    """Leave what the rule calls g, times the loss scale, in ``.grad``; False if a loss is not finite."""
+    model = state.model
+    model.zero_grad(set_to_none=True)
+    weights = svag_weights(recipe.ell) if recipe.ell > 1 else (1.0,)
+    losses = []
+    with statistics_frozen(model, recipe.batch_norm == "frozen"):
+        for number, (batch, weight) in enumerate(zip(minibatches, weights, strict=True)):
+            with statistics_kept(model, recipe.batch_norm == "once" and number > 0):
+                losses.append(_backward(state, workload, recipe, batch, weight))
+    return all(map(math.isfinite, losses))
 
 
 def _backward(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightball.errors import InputError
 from lightball.optim.svag import SVAG
-
-BatchNormStatistics = Literal["each", "once", "frozen"]
+from lightball.training.batch_norm import BatchNormStatistics, statistics_frozen, statistics_kept
 
 
 def svag_step(
@@ -45,7 +42,7 @@ def svag_step(
         raise InputError(f"batch_norm is {batch_norm!r}; required is one of {', '.join(get_args(BatchNormStatistics))}")
     first, second = halves(batch)
     optimizer.zero_grad()
-    with _statistics_frozen(model, batch_norm == "frozen"):
+    with statistics_frozen(model, batch_norm == "frozen"):
         result = optimizer.backward(partial(loss, model, first), partial(_second, model, loss, second, batch_norm))
     optimizer.step()
     return result
@@ -70,39 +67,8 @@ def halves(batch: Any) -> tuple[Any, Any]:
 def _second(
     model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: Any, batch_norm: BatchNormStatistics
 ) -> Tensor:
-    with _statistics_kept(model, batch_norm == "once"):
+    with statistics_kept(model, batch_norm == "once"):
         return loss(model, batch)
-
-
-@contextmanager
-def _statistics_kept(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Inside, BatchNorm normalises by the statistics of its batch, and updates no running ones."""
-    layers = _batch_norms(model) if wanted else []
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.track_running_stats = True
-
-
-@contextmanager
-def _statistics_frozen(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Inside, BatchNorm normalises by its running statistics."""
-    layers = _batch_norms(model) if wanted else []
-    for layer in layers:
-        layer.eval()
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.train()
-
-
-def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """Those in train mode that keep running statistics."""
-    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:

@@ -151,6 +151,7 @@ def test_a_setting_that_the_script_is_not_told(name: str, value: object) -> None
         ("precision", "bfloat16"),
         ("accumulate", 2),
         ("ell", 2),
+        ("batch_norm", "once"),
         ("eval_every", 5),
         ("checkpoint", "best"),
         ("clip_norm", 1.0),

@@ -94,6 +94,7 @@ def recipe(settings: Settings, run: Run) -> Recipe:
         precision=settings.precision,
         accumulate=settings.accumulate,
         ell=settings.ell,
+        batch_norm=settings.batch_norm,
         clip_norm=settings.clip_norm,
     )
 

@@ -31,7 +31,7 @@ _ANALYSIS = (
     "max_extensions",
     "engine",
 )
-OF_PROCESS = ("precision", "accumulate", "ell", "clip_norm", "eval_every", "checkpoint")
+OF_PROCESS = ("precision", "accumulate", "ell", "batch_norm", "clip_norm", "eval_every", "checkpoint")
 _OF_VECTORISED = ("compile",)
 
 Sent = tuple[str | Workload, bool, str]

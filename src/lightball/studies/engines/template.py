@@ -29,6 +29,7 @@ _UNTOLD = (
     "precision",
     "accumulate",
     "ell",
+    "batch_norm",
     "clip_norm",
     "eval_every",
     "checkpoint",
