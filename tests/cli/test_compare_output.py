@@ -222,6 +222,22 @@ class TestWidth:
         assert max(map(len, lines)) <= 80
         assert all(str(b) in " ".join(lines) for b in sizes)
 
+    def test_what_is_not_as_by_default_is_said(self) -> None:
+        plan = Plan((BatchPlan(512, 32, 1, False, 10, (10, 10), 1.0),), 1)
+        settings = Settings(batch_sizes=(512,), engine="process", ell=4, schedule="cosine")
+        text = " ".join(plan_text("digits", settings, plan, Path("here")).split())
+        assert "training engine process, ell 4, schedule cosine" in text
+        assert "training" not in plan_text("digits", Settings(batch_sizes=(512,)), plan, Path("here"))
+
+    def test_runs_that_are_short_beside_the_memory_of_momentum(self) -> None:
+        def said(steps: int | None) -> str:
+            plan = Plan((BatchPlan(512, steps, 1, False, 10, (10, 10), 1.0),), 1)
+            return " ".join(plan_text("digits", Settings(batch_sizes=(512,)), plan, Path("here")).split())
+
+        assert "a run has 39 steps at batch size 512, few beside momentum's memory of 10" in said(39)
+        assert "few beside" not in said(40)
+        assert "few beside" not in said(None)
+
     def test_a_path_stays_in_one_piece(self) -> None:
         """It is copied from there."""
         path = Path("/a-very/long-path" * 9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from pathlib import Path
 
@@ -35,13 +36,50 @@ def plan_text(task: str, settings: Settings, plan: Plan, folder: Path) -> str:
         f"Does {task} need momentum? SGD against SGDM with β = {listed(settings.momentum)}",
         f"  batch sizes    {sizes}{epochs}",
         f"  effective lr   {rates}{growth}",
+        *([f"  training       {training}"] if (training := _training(settings)) else []),
         f"  runs           {runs}{more}",
         *([f"  steps          at least {plan.steps:,}"] if plan.steps else []),
         f"  time           {_time(plan)} on {workers}{', steps being compiled' if compiled else ''}",
         f"  results in     {folder}",
+        *([f"  note           {note}"] if (note := _short_runs(settings, plan)) else []),
         "",
     ]
     return "\n".join(_wrapped(line, indent=17) for line in lines)
+
+
+# What changes how a run is trained or evaluated, beside rates, batch sizes and epochs.
+_TRAINING = (
+    "engine",
+    "ell",
+    "batch_norm",
+    "weight_decay",
+    "schedule",
+    "sampling",
+    "drop_last",
+    "precision",
+    "accumulate",
+    "clip_norm",
+    "eval_every",
+    "checkpoint",
+)
+_FEW = 4  # steps of a run, in memories of the buffer: fewer, and SGDM has hardly started
+
+
+def _training(settings: Settings) -> str:
+    """What is not as by default, by the names of the command line."""
+    changed = {
+        name: getattr(settings, name) for name in _TRAINING if getattr(settings, name) != getattr(Settings, name)
+    }
+    return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in changed.items())
+
+
+def _short_runs(settings: Settings, plan: Plan) -> str:
+    memory = 1 / (1 - settings.momentum[-1])
+    short = {b.batch_size: b.steps_per_run for b in plan.batches if (b.steps_per_run or math.inf) < _FEW * memory}
+    if not short:
+        return ""
+    runs = ", ".join(f"{steps} steps at batch size {b}" for b, steps in short.items())
+    return f"a run has {runs}, few beside momentum's memory of {memory:.3g}: that SGDM starts slowly weighs"
 
 
 def _time(plan: Plan) -> str:

@@ -20,7 +20,7 @@ def data_folder(name: str, data: str | Path | None = None) -> Path:
     if not given:
         raise InputError(
             f"the data set {name!r} is in no folder that is known: set the environment variable {VARIABLE} to the "
-            f"folder that holds {name}/"
+            f"folder that holds {name}/ with its Parquet files, as on the Hugging Face hub"
         )
     folder = Path(given) / name
     if not folder.is_dir():
