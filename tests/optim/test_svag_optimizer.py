@@ -283,3 +283,20 @@ def test_what_cannot_be_wrapped_is_refused() -> None:
     assert refusal(lambda: SVAG(without_lr, 2)) == (
         "a parameter group of SGD has no 'lr', which SVAG divides by ell: use SGD"
     )
+
+
+def test_what_is_not_to_be_wrapped_says_so() -> None:
+    parameters = [nn.Parameter(torch.ones(2))]
+    with pytest.raises(InputError, match=r"SVAG got a Linear; required is a torch\.optim.Optimizer"):
+        SVAG(nn.Linear(2, 2), 2)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"SVAG got an SVAG; required is the optimizer in it: give its \.optimizer"):
+        SVAG(SVAG(torch.optim.SGD(parameters), 2), 2)
+    with pytest.warns(UserWarning, match="SVAG around AdamW: .* methods that divide by what gradients were"):
+        SVAG(torch.optim.AdamW(parameters), 2)
+
+
+@pytest.mark.parametrize("steps", [2.5, -1, "3", True])
+def test_steps_are_counted(steps: object) -> None:
+    svag = SVAG(torch.optim.SGD([nn.Parameter(torch.ones(2))]), 4)
+    with pytest.raises(InputError, match=r"steps is .*; required is a whole number from 0 up"):
+        svag.num_steps(steps)  # type: ignore[arg-type]

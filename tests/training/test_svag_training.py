@@ -172,3 +172,11 @@ def test_what_cannot_be_split_is_refused() -> None:
     assert refusal(lambda: svag_step(model, mean_loss, batch(), optimizer, "twice")) == (  # type: ignore[arg-type]
         "batch_norm is 'twice'; required is one of each, once, frozen"
     )
+
+
+def test_a_plain_optimizer_is_refused() -> None:
+    model = nn.Linear(2, 2)
+    with pytest.raises(
+        InputError, match=r"svag_step got a SGD; required is an SVAG: wrap it, as SVAG\(optimizer, ell=4\)"
+    ):
+        svag_step(model, lambda m, b: m(b).mean(), torch.ones(4, 2), torch.optim.SGD(model.parameters()))  # type: ignore[arg-type]

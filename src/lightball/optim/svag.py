@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,12 @@ class SVAG(Optimizer):
 
     def __init__(self, optimizer: Optimizer, ell: float) -> None:
         _check(optimizer)
+        if name := _not_sgd(optimizer):
+            warnings.warn(
+                f"SVAG around {name}: that ell steps of lr/ell make as much noise as one of lr holds for SGD, with or "
+                "without momentum; methods that divide by what gradients were have other laws",
+                stacklevel=2,
+            )
         self.weights = svag_weights(ell)
         self.optimizer, self.ell = optimizer, ell
         self._complete = False
@@ -67,6 +74,8 @@ class SVAG(Optimizer):
 
     def num_steps(self, steps: int) -> int:
         """The number of steps that goes as far as ``steps`` of the optimizer at ℓ = 1: ℓ times as many, rounded."""
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+            raise InputError(f"steps is {steps!r}; required is a whole number from 0 up: the steps at ell = 1")
         return round(self.ell * steps)
 
     def backward(self, first: Loss, second: Loss) -> Tensor:
@@ -133,7 +142,15 @@ class SVAG(Optimizer):
                 group["lr"] = lr
 
 
+def _not_sgd(optimizer: Optimizer) -> str:
+    """The name of an optimizer whose state tells that it is none of SGD's kind, "" otherwise."""
+    adaptive = {"betas", "eps", "alpha", "rho", "lambd", "etas"} & set(optimizer.defaults)
+    return type(optimizer).__name__ if adaptive else ""
+
+
 def _check(optimizer: Optimizer) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(f"SVAG got a {type(optimizer).__name__}; required is a torch.optim.Optimizer, such as SGD")
     name = type(optimizer).__name__
     required = [p for p in inspect.signature(optimizer.step).parameters.values() if _must_be_given(p)]
     if required:
@@ -145,6 +162,10 @@ def _check(optimizer: Optimizer) -> None:
         raise InputError(
             f"{name} with in_backward=True moves in each backward pass, but SVAG needs two for a step: use "
             "in_backward=False"
+        )
+    if isinstance(optimizer, SVAG):
+        raise InputError(
+            "SVAG got an SVAG; required is the optimizer in it: give its .optimizer, and the product of ells"
         )
     if not all("lr" in group for group in optimizer.param_groups):
         raise InputError(f"a parameter group of {name} has no 'lr', which SVAG divides by ell: use SGD")

@@ -74,7 +74,7 @@ def _training(settings: Settings) -> str:
 
 
 def _short_runs(settings: Settings, plan: Plan) -> str:
-    memory = 1 / (1 - settings.momentum[-1])
+    memory = round(1 / (1 - settings.momentum[-1]), 6)
     short = {b.batch_size: b.steps_per_run for b in plan.batches if (b.steps_per_run or math.inf) < _FEW * memory}
     if not short:
         return ""

@@ -40,6 +40,10 @@ def svag_step(
     """
     if batch_norm not in get_args(BatchNormStatistics):
         raise InputError(f"batch_norm is {batch_norm!r}; required is one of {', '.join(get_args(BatchNormStatistics))}")
+    if not isinstance(optimizer, SVAG):
+        raise InputError(
+            f"svag_step got a {type(optimizer).__name__}; required is an SVAG: wrap it, as SVAG(optimizer, ell=4)"
+        )
     first, second = halves(batch)
     optimizer.zero_grad()
     with statistics_frozen(model, batch_norm == "frozen"):
