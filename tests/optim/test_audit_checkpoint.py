@@ -63,6 +63,30 @@ def test_adam_is_read_only(tmp_path: Path) -> None:
     assert found.notes[0].startswith("a state holds no step, and this one is not SGD's")
 
 
+def test_what_schedulers_write_is_sgd_all_the_same(tmp_path: Path) -> None:
+    for make in (torch.optim.SGD, SGD):
+        model = nn.Linear(5, 3)
+        optimizer: Any = make([{"params": model.parameters(), "name": "all"}], lr=0.1, momentum=0.9)
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=10, base_momentum=0.9)
+        torch.optim.swa_utils.SWALR(optimizer, 0.1)
+        (found,) = audit_checkpoint(saved(tmp_path, optimizer.state_dict()))
+        assert (found.family, found.momentum) == ("sgdm", pytest.approx(optimizer.param_groups[0]["momentum"]))
+
+
+def test_our_own_state_with_what_clipping_keeps(tmp_path: Path) -> None:
+    state = trained(lambda p: SGD(p, 0.1, in_backward=True, max_norm=1.0, clipping="previous")).state_dict()
+    assert audit_checkpoint(saved(tmp_path, state))[0].family == "sgd"
+
+
+def test_a_state_with_more_than_sgd_has_is_not_called_sgd(tmp_path: Path) -> None:
+    state = trained(lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)).state_dict()
+    state["param_groups"][0]["trust_coefficient"] = 1e-3
+    (found,) = audit_checkpoint(saved(tmp_path, state))
+    assert (found.family, found.effective_lr, found.momentum_active) == ("unknown", None, None)
+    assert (found.lr, found.momentum) == (0.1, 0.9)
+    assert found.notes[0].startswith("a state holds no step, and this one is not SGD's, which has no 'trust_coeff")
+
+
 def test_two_optimizers_in_one_file(tmp_path: Path) -> None:
     states = [trained(lambda p, lr=lr: torch.optim.SGD(p, lr)).state_dict() for lr in (0.1, 0.2)]
     found = audit_checkpoint(saved(tmp_path, {"generator": states[0], "discriminator": states[1]}))

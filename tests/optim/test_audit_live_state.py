@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from lightball.optim.auditing import audit, audit_json, audit_text
+from lightball.optim.auditing.auditor import UNSEEN
+from lightball.optim.conversion import with_momentum
 from lightball.optim.sgd import SGD
 
 
@@ -40,20 +44,57 @@ def test_buffers_that_the_loop_zeroes() -> None:
 
 
 def test_buffers_that_the_loop_clears() -> None:
+    for clear in (
+        dict.clear,
+        lambda state: state.pop("momentum_buffer"),
+        lambda state: state.update(momentum_buffer=None),
+    ):
+        optimizer = used()
+        del optimizer._opt_called  # type: ignore[attr-defined]
+        for state in optimizer.state.values():
+            clear(state)
+        (found,) = audit(optimizer)
+        assert (found.momentum, found.momentum_active) == (0.9, False)
+        assert found.notes[0].startswith("step has momentum, but its buffers were taken out of the state")
+
+
+BEGINS = "no parameter has a buffer, although steps were taken: momentum begins with the next gradient, or the state is"
+
+
+def test_an_empty_state_shows_nothing() -> None:
     optimizer = used()
     optimizer.state.clear()
     (found,) = audit(optimizer)
-    assert found.momentum_active is False
-    assert found.notes[0].startswith("step has momentum, but after steps no parameter has a buffer")
-
-
-def test_buffers_set_to_none() -> None:
-    optimizer = used()
+    assert found.momentum_active is True
+    assert found.notes[0].startswith(BEGINS)
     del optimizer._opt_called  # type: ignore[attr-defined]
-    for state in optimizer.state.values():
-        state["momentum_buffer"] = None
+    assert audit(optimizer)[0].notes == (UNSEEN,)
+
+
+@pytest.mark.parametrize("rounding", [None, "nearest", "kahan", "stochastic"])
+def test_momentum_that_was_just_given_is_active(rounding: Any) -> None:
+    weight = nn.Parameter(torch.ones(4, 4, dtype=torch.bfloat16))
+    optimizer = SGD([weight], 0.1, rounding=rounding) if rounding else torch.optim.SGD([weight], 0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    with_momentum(optimizer, 0.9, scheduler)
     (found,) = audit(optimizer)
-    assert found.momentum_active is False
+    assert (found.momentum, found.momentum_active) == (pytest.approx(0.9), True)
+    assert found.notes[0].startswith(BEGINS)
+
+
+def test_a_group_whose_gradients_are_still_to_come() -> None:
+    first, second = nn.Linear(3, 2), nn.Linear(2, 2)
+    groups = [{"params": first.parameters()}, {"params": second.parameters()}]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    torch.optim.lr_scheduler.StepLR(optimizer, 10)
+    first(torch.ones(4, 3)).sum().backward()
+    optimizer.step()
+    trained, waiting = audit(optimizer)
+    assert (trained.momentum_active, waiting.momentum_active) == (True, True)
+    assert trained.notes == (UNSEEN,)
+    assert waiting.notes[0].startswith(BEGINS)
 
 
 def test_a_state_that_is_set_up_before_the_first_step_is_no_sign_of_steps() -> None:

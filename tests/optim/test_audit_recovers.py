@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lightball.optim.auditing import Audited, audit
+from lightball.optim.auditing import Audited, audit, audit_text
 from lightball.optim.auditing.auditor import UNSEEN
 from lightball.optim.sgd import SGD
 
@@ -96,6 +97,118 @@ def test_clipping_inside_step_is_seen_and_the_rest_still_found(
     assert found.effective_lr == pytest.approx(1.0, rel=CLOSE)
     own = "each parameter's norm" in " ".join(found.notes)
     assert own is (clipping == "parameter")
+
+
+def two_groups() -> list[dict[str, Any]]:
+    first, *rest = params()
+    return [{"params": [first]}, {"params": rest, "lr": 0.01, "nesterov": True}]
+
+
+class GloballyClipped(torch.optim.SGD):
+    def step(self, closure: Any = None) -> Any:
+        nn.utils.clip_grad_norm_([p for group in self.param_groups for p in group["params"]], 1.0)
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("make", [GloballyClipped, partial(SGD, max_norm=1.0, clipping="global")])
+def test_the_norm_of_all_groups_is_one_number(make: Any) -> None:
+    for found in audit(make(two_groups(), lr=0.1, momentum=0.9)):
+        assert found.clips_at == pytest.approx(1.0, rel=1e-5)
+        assert found.notes[0] == (
+            "gradients are limited inside step, the norm of all groups together at 1; the rest holds below"
+        )
+
+
+def test_the_norm_of_each_parameter_in_groups_of_one() -> None:
+    groups = [{"params": [p]} for p in params()[::2]]
+    for found in audit(SGD(groups, 0.1, max_norm=1.0)):
+        assert found.clips_at == pytest.approx(1.0, rel=1e-5)
+        assert "each parameter's norm at 1" in found.notes[0]
+
+
+class GroupsClipped(torch.optim.SGD):
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], 1.0)
+        return super().step(closure)
+
+
+def test_the_norm_of_each_group() -> None:
+    first, second, third, fourth = params()
+    groups = [{"params": [first, second]}, {"params": [third, fourth]}]
+    for found in audit(GroupsClipped(groups, lr=0.1, momentum=0.9)):
+        assert found.clips_at == pytest.approx(1.0, rel=1e-5)
+        assert "the group's norm at 1" in found.notes[0]
+
+
+def test_clipping_by_the_norm_of_the_step_before() -> None:
+    made = SGD(two_groups(), 0.1, 0.9, max_norm=1.0, clipping="previous", in_backward=True)
+    for found in audit(made):
+        assert found.clips_at == pytest.approx(1.0, rel=1e-5)
+        assert "the norm of all groups together at 1, judged by earlier steps too" in found.notes[0]
+
+
+class Skipping(torch.optim.SGD):
+    def step(self, closure: Any = None) -> Any:
+        total = sum(float(p.grad.square().sum()) for group in self.param_groups for p in group["params"])
+        return super().step(closure) if total < 1e4 else None
+
+
+def test_large_gradients_that_are_skipped() -> None:
+    found = one(Skipping(params(), lr=0.1, momentum=0.9))
+    assert (found.family, found.nonlinearity, found.clips_at) == ("sgdm", "skipping", None)
+    assert found.effective_lr == pytest.approx(1.0, rel=CLOSE)
+    assert found.notes[0].startswith("steps with large gradients are skipped")
+    assert "with large gradients skipped inside step" in " ".join(audit_text([found]).split())
+
+
+@pytest.mark.parametrize("lr", [1e-12, 1e-9, 1e-7, 1e-4])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize(
+    "kind", [torch.optim.SGD, partial(SGD, convention="canonical"), partial(SGD, in_backward=True)]
+)
+def test_small_rates(lr: float, momentum: float, kind: Any) -> None:
+    first, *rest = params()
+    groups = [{"params": [first]}, {"params": rest, "lr": 0.003, "weight_decay": 1e-11}]
+    small, usual = audit(kind(groups, lr=lr, momentum=momentum, weight_decay=5e-5))
+    kept = 1.0 if small.dampening else 1 - momentum
+    assert (small.lr, small.effective_lr) == pytest.approx((lr, lr / kept), rel=CLOSE)
+    assert (small.momentum, small.weight_decay) == pytest.approx((momentum, 5e-5), rel=CLOSE)
+    assert small.decay_per_step == pytest.approx(5e-5 * lr / kept, rel=CLOSE)
+    assert usual.lr == pytest.approx(0.003, rel=CLOSE)
+    assert small.notes == usual.notes == (UNSEEN,)
+
+
+class Stubborn(torch.optim.SGD):
+    """Whose steps have rates of their own, or weights that shrink whatever the rate."""
+
+    rate: float | None = None
+    shrink = 0.0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.mul_(1 - self.shrink).add_(p.grad, alpha=-(self.rate or group["lr"]))
+
+
+def test_what_does_not_follow_a_small_rate_is_found_at_that_rate() -> None:
+    deaf = Stubborn(params(), lr=1e-5)
+    deaf.rate = 0.1
+    found = one(deaf)
+    assert found.lr == pytest.approx(0.1, rel=CLOSE)
+    assert found.notes[0] == "the group says lr 1e-05, but its steps have 0.1"
+    shrinking = Stubborn(params(), lr=1e-5)
+    shrinking.shrink = 0.01
+    found = one(shrinking)
+    assert (found.lr, found.decay_per_step) == pytest.approx((1e-5, 0.01), rel=CLOSE)
+
+
+@pytest.mark.parametrize("name", ["Adam", "NAdam", "RMSprop", "Adadelta", "SGD"])
+def test_what_only_says_how_a_step_is_computed_is_left_aside(name: str) -> None:
+    flag = {"differentiable": True} if name == "SGD" else {"capturable": True}
+    found = one(getattr(torch.optim, name)(params(), lr=0.01, **flag))
+    assert found.family == ("sgd" if name == "SGD" else "not linear")
 
 
 def test_groups_are_told_apart() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from lightball.errors import InputError
 from lightball.optim.auditing import audit
 from lightball.optim.sgd import SGD
+from lightball.optim.svag import SVAG
 
 
 def training(make: Any) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -106,6 +109,78 @@ def test_what_cannot_be_copied_is_left_out_and_said() -> None:
     (found,) = audit(optimizer)
     assert found.effective_lr == pytest.approx(1.0)
     assert "could not be copied and was left out: reader" in found.notes
+
+
+class Logging(torch.optim.SGD):
+    def step(self, closure: Any = None) -> Any:
+        self.log.append("x")
+        return super().step(closure)
+
+
+def test_what_a_step_needs_and_cannot_be_copied_is_named() -> None:
+    optimizer = Logging(nn.Linear(2, 1).parameters(), lr=0.1)
+    optimizer.log = (line for line in [])
+    message = r"Logging cannot be audited: .* no attribute 'log'; the copy lacks what cannot be copied: log; audit with"
+    with pytest.raises(InputError, match=message):
+        audit(optimizer)
+
+
+def test_a_value_of_a_group_that_cannot_be_copied_is_left_out_and_said() -> None:
+    optimizer = torch.optim.SGD([{"params": nn.Linear(2, 1).parameters(), "log": (line for line in [])}], lr=0.1)
+    (found,) = audit(optimizer)
+    assert found.effective_lr == 0.1
+    assert "could not be copied and was left out: log" in found.notes
+
+
+def test_a_living_grad_scaler_is_told_as_the_reason() -> None:
+    optimizer = SGD(nn.Linear(2, 1).parameters(), 0.1, in_backward=True)
+    scaler = torch.amp.GradScaler("cpu")
+    with pytest.raises(InputError, match=r"^in_backward=True with a GradScaler"):
+        audit(optimizer)
+    outer = torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1)
+    outer.inner = optimizer  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"^in_backward=True with a GradScaler"):
+        audit(outer)
+    del scaler
+    assert audit(optimizer)[0].family == "sgd"
+
+
+def test_the_heap_is_searched_once_for_all_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer = SGD(nn.Linear(2, 1).parameters(), 0.1, in_backward=True)
+    searches: list[object] = []
+    find = gc.get_referrers
+    monkeypatch.setattr(gc, "get_referrers", lambda *kinds: searches.append(None) or find(*kinds))
+    audit(optimizer)
+    assert len(searches) <= 2
+
+
+class Holding(torch.optim.SGD):
+    """With masters, a snapshot and the model at hand, and steps from the snapshot on."""
+
+    def __init__(self, model: nn.Module, **settings: Any) -> None:
+        super().__init__(model.parameters(), **settings)
+        self.model = model
+        self.snapshot = {p: p.detach().clone() for p in model.parameters()}
+        self.masters = [nn.Parameter(p.detach().clone()) for p in model.parameters()]
+
+    def step(self, closure: Any = None) -> Any:
+        for p, snapshot in self.snapshot.items():
+            assert p.shape == snapshot.shape
+        return super().step(closure)
+
+
+def test_what_has_a_parameters_shape_is_not_copied_as_a_whole() -> None:
+    optimizer = Holding(nn.Linear(1000, 400), lr=0.1, momentum=0.9)
+    with torch.profiler.profile(profile_memory=True) as profiler:
+        (found,) = audit(optimizer)
+    assert found.momentum == pytest.approx(0.9)
+    assert max(event.cpu_memory_usage for event in profiler.events()) < 100_000
+
+
+def test_svag_is_seen_through() -> None:
+    (found,) = audit(SVAG(torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1, momentum=0.9), 4))
+    assert (found.family, found.effective_lr) == ("sgdm", pytest.approx(1.0))
+    assert found.notes[0] == "this is the optimizer inside SVAG, without what SVAG does around its step"
 
 
 def test_a_large_model_is_not_copied() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -83,9 +84,11 @@ def test_odd_norms(norm: float, coefficient: float) -> None:
     assert clip_coefficient(torch.tensor(norm), 1.0).item() == pytest.approx(coefficient, nan_ok=True)
 
 
-@pytest.mark.parametrize("max_norm", [0.0, -1.0, math.inf, math.nan])
-def test_max_norm_out_of_range(max_norm: float) -> None:
-    with pytest.raises(InputError, match=f"max_norm is {max_norm:g}; required is a finite norm > 0"):
+@pytest.mark.parametrize(
+    ("max_norm", "shown"), [(0.0, "0"), (-1.0, "-1"), (math.inf, "inf"), (math.nan, "nan"), ("1", "'1'")]
+)
+def test_max_norm_out_of_range(max_norm: Any, shown: str) -> None:
+    with pytest.raises(InputError, match=f"^max_norm is {shown}; required is a finite number > 0"):
         require_clipping(max_norm, "parameter", False)
 
 
@@ -95,8 +98,8 @@ def test_max_norm_out_of_range(max_norm: float) -> None:
         ("global", True, "clipping is 'global' with in_backward=True.*use 'previous'.*or 'exact'"),
         ("previous", False, "clipping is 'previous' without in_backward=True.*use 'global'"),
         ("exact", False, "clipping is 'exact' without in_backward=True.*use 'global'"),
-        ("total", False, "unknown clipping 'total'; valid are parameter, global"),
-        ("total", True, "unknown clipping 'total'; valid are parameter, previous, exact"),
+        ("total", False, "'total'; valid are parameter, global, and with in_backward=True parameter, previous, exact"),
+        ("total", True, "'total'; valid are parameter, global, and with in_backward=True parameter, previous, exact"),
     ],
 )
 def test_ways_that_do_not_go_together(clipping: str, in_backward: bool, message: str) -> None:

@@ -240,3 +240,109 @@ def test_a_state_with_other_groups_is_torchs_to_refuse() -> None:
     drop_momentum(optimizer, scheduler)
     with pytest.raises(ValueError, match="different number of parameter groups"):
         optimizer.load_state_dict(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.9).state_dict())
+
+
+def with_cycled_momentum(kind: Any) -> tuple[Any, Any]:
+    """Momentum given, and moved from then on by a scheduler made afterwards."""
+    optimizer, _ = made(kind, lambda o: None, momentum=0.0)
+    with_momentum(optimizer, 0.9)
+    return optimizer, OneCycleLR(optimizer, [0.1, 0.2], 60)
+
+
+@BOTH
+def test_a_state_of_a_converted_run_whose_momentum_moves_loads_as_it_is(kind: Any) -> None:
+    optimizer, scheduler = with_cycled_momentum(kind)
+    train(optimizer, scheduler, 10)
+    state, x = saved(optimizer, scheduler), weights(optimizer)
+    expected, end = train(optimizer, scheduler), weights(optimizer)
+    for again in ((optimizer, scheduler), with_cycled_momentum(kind), with_cycled_momentum(torch.optim.SGD)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again[0].load_state_dict(copy.deepcopy(state[0]))
+            again[1].load_state_dict(copy.deepcopy(state[1]))
+        set_weights(again[0], x)
+        assert train(*again) == expected
+        assert all(torch.equal(a, b) for a, b in zip(weights(again[0]), end, strict=True))
+    plain = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(n))]} for n in (4, 2)], lr=1.0)
+    plain.load_state_dict(state[0])
+    assert [g["momentum"] for g in plain.param_groups] == [g["momentum"] for g in state[0]["param_groups"]]
+    assert len(plain.state) == 2
+
+
+def test_a_state_saved_while_a_scheduler_had_momentum_at_0_keeps_its_buffers() -> None:
+    optimizer, scheduler = with_cycled_momentum(torch.optim.SGD)
+    train(optimizer, scheduler, 3)
+    state = copy.deepcopy(optimizer.state_dict())
+    for group in state["param_groups"]:
+        group["momentum"] = 0.0
+    optimizer.load_state_dict(state)
+    assert len(optimizer.state) == 2
+
+
+@BOTH
+def test_an_older_state_takes_the_momentum_that_was_given_not_what_a_scheduler_made_of_it(kind: Any) -> None:
+    optimizer, _ = made(kind, lambda o: None, momentum=0.0)
+    old = copy.deepcopy(optimizer.state_dict())
+    with_momentum(optimizer, 0.9)
+    train(optimizer, OneCycleLR(optimizer, [0.1, 0.2], 60), 10)
+    assert optimizer.param_groups[0]["momentum"] < 0.9
+    with pytest.warns(UserWarning, match=r"in group 0 momentum 0 was ignored and is 0\.9, lr 0\.01 became 0\.001"):
+        optimizer.load_state_dict(old)
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.9, 0.9]
+    assert [group["lr"] for group in optimizer.param_groups] == [0.001, pytest.approx(0.0002)]
+
+
+def test_a_group_added_after_a_conversion_is_of_it() -> None:
+    optimizer, scheduler = made()
+    drop_momentum(optimizer, scheduler)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.load_state_dict(saved(optimizer, scheduler)[0])
+
+
+@BOTH
+def test_after_an_averaged_drop_the_optimizer_refuses_an_older_state(kind: Any) -> None:
+    optimizer, scheduler = made(kind, lambda o: OneCycleLR(o, [0.1, 0.2], 60))
+    train(optimizer, scheduler, 5)
+    old = saved(optimizer, scheduler)
+    drop_momentum(optimizer, scheduler)
+    new, rates = saved(optimizer, scheduler), [group["lr"] for group in optimizer.param_groups]
+    with pytest.raises(InputError, match=r"the state is older than the conversion that wrote the scheduler's rates"):
+        optimizer.load_state_dict(old[0])
+    assert [group["lr"] for group in optimizer.param_groups] == rates
+    other = made(kind)
+    drop_momentum(*other)
+    with pytest.raises(InputError, match=r"the state is newer than the conversion"):
+        other[0].load_state_dict(new[0])
+
+
+def test_a_state_in_torchs_convention_is_matched_in_the_canonical_one() -> None:
+    old = saved(*made())[0]
+    optimizer, scheduler = made(SGD, convention="canonical")
+    drop_momentum(optimizer, scheduler)
+    with pytest.warns(UserWarning, match=r"in group 0 momentum 0\.9 was ignored and is 0, lr 0\.01 became 0\.1"):
+        optimizer.load_state_dict(old)
+    assert optimizer.param_groups[0]["convention"] == "canonical"
+    optimizer, scheduler = made(SGD, convention="canonical")
+    train(optimizer, scheduler, 3)
+    state, expected = saved(optimizer, scheduler), weights(optimizer)
+    drop_momentum(optimizer, scheduler)
+    with_momentum(optimizer, 0.9, scheduler)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.load_state_dict(state[0])
+    assert len(optimizer.state) == 2
+    assert len(expected) == 2
+
+
+def test_a_marked_optimizer_still_compiles() -> None:
+    optimizer, scheduler = made()
+    drop_momentum(optimizer, scheduler)
+    expected = [x - lr * (1 + 0.1 * x) for x, lr in zip(weights(optimizer), (0.1, 0.02), strict=True)]
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.grad = torch.ones_like(p)
+    torch.compile(optimizer.step, backend="eager")()
+    for x, y in zip(weights(optimizer), expected, strict=True):
+        torch.testing.assert_close(x, y)

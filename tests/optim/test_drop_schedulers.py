@@ -270,7 +270,7 @@ def test_schedulers_that_do_not_belong_are_refused() -> None:
     scheduler = lrs.StepLR(optimizer, 5)
     with pytest.raises(InputError, match=r"belongs to another optimizer"):
         drop_momentum(other, scheduler)
-    with pytest.raises(InputError, match=r"would write its old rates; required is that scheduler"):
+    with pytest.raises(InputError, match=r"would write its old rates; required is every scheduler"):
         drop_momentum(optimizer)
     with pytest.raises(InputError, match=r"the scheduler is a int"):
         drop_momentum(optimizer, 3)  # type: ignore[arg-type]
@@ -317,3 +317,97 @@ def test_there_and_back_gives_the_same_rates() -> None:
     drop_momentum(live, new)
     with_momentum(live, MOMENTA, new)
     np.testing.assert_allclose(trained(live, new, 40), trained(kept, old, 40), rtol=1e-13)
+
+
+def _warm_up(o: Optimizer) -> lrs.LRScheduler:
+    return lrs.LambdaLR(o, lambda k: min(1, (k + 1) / 8))
+
+
+class Pair:
+    """Two schedulers stepped one after the other by the loop."""
+
+    def __init__(self, *both: lrs.LRScheduler) -> None:
+        self.both = both
+
+    def step(self) -> None:
+        for each in self.both:
+            each.step()
+
+
+@pytest.mark.parametrize("switch", [0, 5, 20])
+def test_several_schedulers_are_carried_over_together(switch: int) -> None:
+    kept, live = optimizer_of(), optimizer_of()
+    old, new = (Pair(_warm_up(o), lrs.StepLR(o, 10)) for o in (kept, live))
+    trained(kept, old, switch), trained(live, new, switch)  # type: ignore[arg-type]
+    done = drop_momentum(live, list(new.both))
+    assert done.schedulers == new.both
+    assert str(done).count("carried over") == 2
+    rates = trained(live, new, 40)  # type: ignore[arg-type]
+    np.testing.assert_allclose(rates, np.array(trained(kept, old, 40)) * [10, 2, 1], rtol=1e-12)  # type: ignore[arg-type]
+
+
+def test_a_living_scheduler_that_was_not_given_is_refused_by_name() -> None:
+    optimizer = optimizer_of()
+    warm_up, main = _warm_up(optimizer), lrs.StepLR(optimizer, 10)
+    with pytest.raises(InputError, match=r"LambdaLR of this optimizer is there too and would write its old rates"):
+        drop_momentum(optimizer, main)
+    with pytest.raises(InputError, match=r"LambdaLR and StepLR of this optimizer are there too"):
+        drop_momentum(optimizer)
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+    del warm_up
+    drop_momentum(optimizer, main)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.2 / 8)
+    late = _warm_up(optimizer)
+    with pytest.raises(InputError, match=r"LambdaLR of this optimizer is there too"):
+        with_momentum(optimizer, MOMENTA, main)
+    del late
+
+
+def test_one_that_the_collector_does_not_show_is_still_known_of() -> None:
+    optimizer = optimizer_of()
+    lrs.StepLR(optimizer, 10)  # gone, but it has left its mark on step
+    with pytest.raises(InputError, match=r"one was made on this optimizer and would write its old rates"):
+        drop_momentum(optimizer)
+
+
+def test_one_that_waits_to_be_collected_does_not_count() -> None:
+    optimizer = optimizer_of()
+    gone = _warm_up(optimizer)
+    gone.itself = gone  # type: ignore[attr-defined]
+    del gone
+    main = lrs.StepLR(optimizer, 10)
+    assert drop_momentum(optimizer, main).scheduler is main
+
+
+def test_several_cannot_be_written_out() -> None:
+    optimizer = optimizer_of((0.9,))
+    both = [_warm_up(optimizer), lrs.CyclicLR(optimizer, 0.001, 0.02, 6)]
+    with pytest.raises(InputError, match=r"written out for one scheduler only, and 2 were given"):
+        drop_momentum(optimizer, both, num_steps=10)
+
+
+class Around(lrs.LRScheduler):
+    """Of the user's own, around one of torch's."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.after = lrs.StepLR(optimizer, 4)
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:
+        return [base * 0.1 ** (self.last_epoch // 4) for base in self.after.base_lrs]
+
+
+def test_a_scheduler_inside_the_one_that_is_given_is_part_of_it() -> None:
+    kept, live = optimizer_of(), optimizer_of()
+    old, new = Around(kept), Around(live)
+    drop_momentum(live, new, num_steps=20)
+    np.testing.assert_allclose(trained(live, new, 20), np.array(trained(kept, old, 20)) * [10, 2, 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("momenta", "noted"), [((0.9, 0.5), True), ((0.9, 0.9), False)])
+def test_the_one_eps_of_plateau_is_noted_where_factors_differ(momenta: tuple[float, ...], noted: bool) -> None:
+    optimizer = optimizer_of(momenta)
+    scheduler = lrs.ReduceLROnPlateau(optimizer, eps=1e-6)
+    note = "ReduceLROnPlateau has one eps for all groups, whose factors differ"
+    assert (note in str(drop_momentum(optimizer, scheduler))) is noted
+    assert (note in str(with_momentum(optimizer, momenta, scheduler))) is noted

@@ -338,15 +338,3 @@ def test_a_group_added_later_and_one_unfrozen_late() -> None:
             optimizer.step()
             optimizer.zero_grad()
     assert_equal(*models)
-
-
-def test_detached_the_optimizer_is_a_plain_one() -> None:
-    model, plain = Small(), Small()
-    optimizer, after = SGD(model.parameters(), lr=0.1, in_backward=True), SGD(plain.parameters(), lr=0.1)
-    optimizer._in_backward.detach()  # type: ignore[union-attr]
-    loss_of(model, 0).backward()
-    assert model.scale.grad is not None
-    optimizer.step()
-    loss_of(plain, 0).backward()
-    after.step()
-    assert_equal(model, plain)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lightball.errors import InputError
+from lightball.optim import in_backward_limits
 from lightball.optim.sgd import SGD
 
 
@@ -47,15 +48,40 @@ def test_a_grad_scaler_made_later_is_refused_before_anything_moves() -> None:
         scaler.step(optimizer)
 
 
-def test_a_grad_scaler_made_after_the_first_step_is_refused_at_its_step() -> None:
+@pytest.mark.parametrize("kind", [torch.amp.GradScaler, type("Derived", (torch.amp.GradScaler,), {})])
+def test_a_grad_scaler_made_in_the_middle_of_a_run_is_refused_before_anything_moves(kind: Any) -> None:
     model = linear()
     optimizer = SGD(model.parameters(), in_backward=True)
-    loss_of(model).backward()
-    optimizer.step()
-    scaler = torch.amp.GradScaler("cpu")
-    scaler.scale(loss_of(model)).backward()
+    for _ in range(2):
+        loss_of(model).backward()
+        optimizer.step()
+    scaler = kind("cpu")
+    before = model.weight.detach().clone()
     with pytest.raises(InputError, match="with a GradScaler"):
-        scaler.step(optimizer)
+        scaler.scale(loss_of(model)).backward()
+    assert torch.equal(model.weight, before)
+
+
+def test_a_step_does_not_look_through_all_objects_for_scalers(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = linear()
+    optimizer = SGD(model.parameters(), in_backward=True)
+    monkeypatch.setattr(in_backward_limits, "_has_grad_scaler", lambda: pytest.fail("looked"))
+    for _ in range(3):
+        loss_of(model).backward()
+        optimizer.step()
+
+
+def test_a_group_that_is_refused_leaves_no_hook() -> None:
+    first, second = linear(), linear()
+    optimizer = SGD(first.parameters(), in_backward=True)
+    before = second.weight.detach().clone()
+    with pytest.raises(InputError, match="float16 parameters"):
+        optimizer.add_param_group({"params": [second.weight, nn.Parameter(torch.ones(2).half())]})
+    optimizer.add_param_group({"params": [second.bias]})
+    second(first(torch.ones(2, 3))).sum().backward()
+    assert second.weight.grad is not None
+    assert second.bias.grad is None
+    assert torch.equal(second.weight, before)
 
 
 def test_grad_scalers_that_are_disabled_or_gone_do_not_count() -> None:
@@ -104,7 +130,8 @@ def test_a_second_backward_before_step() -> None:
     loss_of(model).backward()
     with pytest.raises(InputError, match=r"of shape \(3,\) got a second gradient before step\(\).*accumulating"):
         loss_of(model).backward()
-    optimizer.zero_grad()
+    with pytest.warns(UserWarning, match="with in_backward=True it has moved 2 parameters"):
+        optimizer.zero_grad()
     optimizer.step()
     loss_of(model).backward()
 

@@ -48,6 +48,7 @@ def run(compiled: bool, options: dict[str, Any], dtype: torch.dtype, tensor_lr: 
         {"momentum": 0.9, "fused": True, "nesterov": True},
         {"momentum": 0.9, "convention": "canonical", "maximize": True},
         {"momentum": 0.9, "rounding": "kahan"},
+        {"rounding": "kahan"},
     ],
 )
 def test_compiles_once(options: dict[str, Any], tensor_lr: bool) -> None:

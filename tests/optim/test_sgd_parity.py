@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from lightball.optim import SGD, update
 from lightball.optim.update import update_one
@@ -185,6 +187,38 @@ def test_a_step_without_momentum_makes_no_gradient_sized_temporary() -> None:
     largest = max((event.self_cpu_memory_usage for event in profile.events()), default=0)
     assert 0 < largest < p.numel() * p.element_size() / 4
     assert not optimizer.state_dict()["state"]
+
+
+class LargestResult(TorchDispatchMode):
+    """The most numbers that one operation puts into new memory, in one tensor or in a list of them."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        old = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        made = [x for x in tree_leaves(result) if isinstance(x, Tensor) and x.untyped_storage().data_ptr() not in old]
+        self.most = max(self.most, sum(x.numel() for x in made))
+        return result
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"foreach": True}, {"foreach": False}, {"fused": True}, {"rounding": "stochastic"}, {"rounding": "kahan"}],
+)
+def test_temporaries_stay_small(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(update, "_PIECE_ON_CPU", 64)
+    monkeypatch.setattr(update, "_PIECE", 64)
+    shapes = [(32,)] * 10 if options.get("foreach") else [(100, 8)]
+    dtype = torch.bfloat16 if "rounding" in options else torch.float32
+    params = [nn.Parameter(torch.ones(shape, dtype=dtype)) for shape in shapes]
+    optimizer = SGD(params, momentum=0.9, weight_decay=0.1, **options)
+    for p in params:
+        p.grad = torch.ones_like(p)
+    optimizer.step()  # makes the buffers
+    with LargestResult() as results:
+        optimizer.step()
+    assert results.most <= 64
 
 
 def test_complex_parameters_as_torch() -> None:

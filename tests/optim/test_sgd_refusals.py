@@ -19,7 +19,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"lr": torch.tensor(-1.0)}, "lr is -1; required"),
     ({"momentum": 1.0}, "momentum is 1; required is 0 ≤ momentum < 1"),
     ({"momentum": -0.1}, "momentum is -0.1; required is 0 ≤ momentum < 1"),
-    ({"momentum": lambda k: 1.5}, "momentum is 1.5; required is 0 ≤ momentum < 1"),
+    ({"momentum": lambda k: 1.5}, "momentum is 1.5 at step 0 of its schedule; required is 0 ≤ momentum < 1"),
+    ({"momentum": lambda k: None}, "momentum is None at step 0 of its schedule; required is 0 ≤ momentum < 1"),
+    ({"lr": "0.1"}, "lr is '0.1'; required is a number: convert text by float()"),
+    ({"lr": None}, "lr is None; required is a number"),
+    ({"momentum": "0.9"}, "momentum is '0.9'; required is a number"),
+    ({"momentum": None}, "momentum is None; required is a number"),
+    ({"weight_decay": "1e-4"}, "weight_decay is '1e-4'; required is a number"),
+    ({"max_norm": "1"}, "max_norm is '1'; required is a finite number > 0"),
     ({"dampening": -0.1}, "dampening is -0.1; required is 0 ≤ dampening < 1"),
     ({"weight_decay": -0.1}, "weight_decay is -0.1; required is a finite number ≥ 0"),
     ({"nesterov": True}, "nesterov got momentum 0 and dampening 0; it requires momentum > 0"),
@@ -36,7 +43,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"fused": True, "differentiable": True}, "fused=True has no gradient of its own"),
     ({"in_backward": True, "differentiable": True}, "differentiable=True with in_backward=True"),
     ({"in_backward": True, "foreach": True}, "foreach=True with in_backward=True"),
-    ({"max_norm": 0.0}, "max_norm is 0; required is a finite norm > 0"),
+    ({"max_norm": 0.0}, "max_norm is 0; required is a finite number > 0"),
     ({"clipping": "value"}, "unknown clipping 'value'"),
     ({"clipping": "exact"}, "clipping is 'exact' without in_backward=True"),
 ]
@@ -75,6 +82,18 @@ def test_sparse_gradients_with_what_is_dense(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"^a sparse gradient came with {name}={value}; sparse gradients go with"):
         optimizer.step()
     assert not optimizer.state_dict()["state"]
+
+
+@pytest.mark.parametrize("in_one_group", [True, False])
+def test_a_refused_sparse_gradient_moves_no_other_parameter(in_one_group: bool) -> None:
+    table, head = nn.Embedding(4, 2, sparse=True), nn.Linear(2, 2)
+    parts = [[*head.parameters(), *table.parameters()]] if in_one_group else [head.parameters(), table.parameters()]
+    optimizer = SGD([{"params": part} for part in parts], momentum=0.9)
+    before = head.weight.detach().clone()
+    head(table(torch.tensor([1, 3]))).sum().backward()
+    with pytest.raises(InputError, match=r"^a sparse gradient came with momentum=0.9"):
+        optimizer.step()
+    assert torch.equal(head.weight, before)
 
 
 def test_clipping_sparse_gradients() -> None:

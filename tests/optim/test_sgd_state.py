@@ -70,6 +70,73 @@ def test_a_canonical_run_goes_on_in_torch() -> None:
     assert equal(steps(net, third, 6, 8), end)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_canonical_state_goes_to_torch_before_the_first_step_of_a_parameter(frozen: bool) -> None:
+    whole, net = model(), model()
+    options: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "convention": "canonical"}
+    reference, first = SGD(whole.parameters(), **options), SGD(net.parameters(), **options)
+    num_before = 2 if frozen else 0
+    for each, optimizer in ((whole, reference), (net, first)):
+        each[0].requires_grad_(not frozen)
+        steps(each, optimizer, 0, num_before)
+        each[0].requires_grad_(True)
+    state = through_a_file(first.state_dict())
+    assert len(first.state) == num_before  # of the two parameters that were not frozen; saving adds none
+    second = torch.optim.SGD(net.parameters())
+    second.load_state_dict(state)
+    assert equal(steps(net, second, 2, 5), steps(whole, reference, 2, 5))
+
+
+def test_saving_a_canonical_run_makes_no_buffers_in_it() -> None:
+    p = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    optimizer = SGD([p], momentum=0.9, convention="canonical", rounding="stochastic")
+    assert optimizer.state_dict()["state"][0].keys() == {"rounding_seed", "momentum_buffer"}
+    assert optimizer.state[p].keys() == {"rounding_seed"}
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "text"),
+    [
+        ({"differentiable": True}, {"in_backward": True}, "differentiable=True with in_backward=True"),
+        ({"lr": -1.0}, {}, "lr is -1"),
+        ({"foreach": True}, {"rounding": "kahan"}, "foreach=True with rounding='kahan'"),
+    ],
+)
+def test_a_state_that_cannot_work_is_refused_and_changes_nothing(
+    values: dict[str, Any], options: dict[str, Any], text: str
+) -> None:
+    optimizer = SGD(model().parameters(), lr=0.3, momentum=0.5, **options)
+    state = torch.optim.SGD(model().parameters(), lr=0.1).state_dict()
+    state["param_groups"][0].update(values)
+    with pytest.raises(InputError, match=text):
+        optimizer.load_state_dict(state)
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["momentum"], group["differentiable"]) == (0.3, 0.5, False)
+
+
+def test_a_state_of_an_older_torch_lacks_keys() -> None:
+    net = model()
+    optimizer = SGD(net.parameters(), foreach=False)
+    state = torch.optim.SGD(model().parameters(), lr=0.1).state_dict()
+    for name in ("foreach", "fused", "differentiable", "maximize"):
+        del state["param_groups"][0][name]
+    optimizer.load_state_dict(state)
+    reference = model()
+    expected = steps(reference, torch.optim.SGD(reference.parameters(), lr=0.1), 0, 2)
+    assert equal(steps(net, optimizer, 0, 2), expected)
+
+
+def test_the_previous_norm_goes_where_it_is_of_use() -> None:
+    options: dict[str, Any] = {"in_backward": True, "max_norm": 0.1, "clipping": "previous"}
+    first = SGD((net := model()).parameters(), **options)
+    steps(net, first, 0, 1)
+    state = first.state_dict()
+    again, other = SGD(model().parameters(), **options), SGD(model().parameters(), in_backward=True)
+    again.load_state_dict(state), other.load_state_dict(state)
+    assert torch.equal(again.param_groups[0]["previous_norm"], first.param_groups[0]["previous_norm"])
+    assert "previous_norm" not in other.param_groups[0]
+
+
 def test_a_state_of_torch_brings_its_convention_and_says_so() -> None:
     whole, net = model(), model()
     end = steps(whole, torch.optim.SGD(whole.parameters(), **OPTIONS), 0, 8)
@@ -145,6 +212,17 @@ def test_an_overflow_in_the_first_scaled_step_leaves_no_buffer(fused: bool) -> N
     assert all(torch.allclose(a, b, rtol=1e-5) for a, b in zip(net.parameters(), expected, strict=True))
 
 
+def test_an_overflow_leaves_the_empty_buffer_of_an_old_state_empty() -> None:
+    p = nn.Parameter(torch.ones(3))
+    optimizer = SGD([p], momentum=0.9, fused=True)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": {0: {"momentum_buffer": None}}})
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(torch.ones(()))
+    p.grad = torch.full_like(p, float("inf"))
+    scaler.step(optimizer)
+    assert optimizer.state[p] == {"momentum_buffer": None}
+
+
 def test_a_later_overflow_changes_nothing_in_the_fused_step() -> None:
     net = model()
     optimizer = SGD(net.parameters(), **OPTIONS, fused=True)
@@ -182,6 +260,8 @@ def test_a_group_that_is_refused_is_not_added() -> None:
     optimizer = SGD(net[0].parameters())
     with pytest.raises(InputError, match="lr is -1"):
         optimizer.add_param_group({"params": net[2].parameters(), "lr": -1})
+    with pytest.raises(ZeroDivisionError):
+        optimizer.add_param_group({"params": net[2].parameters(), "momentum": lambda k: 0.9 / k})
     assert len(optimizer.param_groups) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -102,3 +103,10 @@ def test_an_ell_below_1_is_refused(ell: float) -> None:
     with pytest.raises(InputError) as error:
         Svag(ORACLE, ell)
     assert str(error.value) == f"ell is {ell:g}; required is a finite number ≥ 1; 1 changes nothing"
+
+
+@pytest.mark.parametrize("ell", ["4", None])
+def test_an_ell_that_is_no_number_is_refused(ell: Any) -> None:
+    with pytest.raises(InputError) as error:
+        Svag(ORACLE, ell)
+    assert str(error.value) == f"ell is {ell!r}; required is a finite number ≥ 1; 1 changes nothing"

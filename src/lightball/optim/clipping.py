@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lightball.errors import InputError
+from lightball.optim.options import is_number
 
 IN_STEP = ("parameter", "global")
 IN_BACKWARD = ("parameter", "previous", "exact")
@@ -23,8 +24,9 @@ IN_BACKWARD = ("parameter", "previous", "exact")
 
 def require_clipping(max_norm: float | None, clipping: str, in_backward: bool) -> None:
     """Refuse a way of clipping that is unknown or does not go with where the update is made. Raises `InputError`."""
-    if max_norm is not None and not 0 < max_norm < math.inf:
-        raise InputError(f"max_norm is {max_norm:g}; required is a finite norm > 0, or None for no clipping")
+    if max_norm is not None and not (is_number(max_norm) and 0 < max_norm < math.inf):
+        shown = f"{max_norm:g}" if is_number(max_norm) else repr(max_norm)
+        raise InputError(f"max_norm is {shown}; required is a finite number > 0, or None for no clipping")
     if clipping in (IN_BACKWARD if in_backward else IN_STEP):
         return
     if clipping in IN_STEP:  # so it is "global", in backward
@@ -36,7 +38,10 @@ def require_clipping(max_norm: float | None, clipping: str, in_backward: bool) -
         raise InputError(
             f"clipping is '{clipping}' without in_backward=True, where all gradients are there; use 'global'"
         )
-    raise InputError(f"unknown clipping '{clipping}'; valid are {', '.join(IN_BACKWARD if in_backward else IN_STEP)}")
+    raise InputError(
+        f"unknown clipping '{clipping}'; valid are {', '.join(IN_STEP)}, and with in_backward=True "
+        f"{', '.join(IN_BACKWARD)}"
+    )
 
 
 def clip_coefficient(norm: Tensor, max_norm: float) -> Tensor:

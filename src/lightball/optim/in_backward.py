@@ -1,13 +1,21 @@
 """Updates made during backward: each parameter as soon as its gradient is complete, which is then freed.
 
 One gradient lives at a time instead of all of them; the weights are those of the same optimizer without this, bit
-for bit. `step` ends the step and catches what no hook saw, so a usual loop stays as it is. Two things differ from
-it: the lr of a step is the one at its backward pass, and whoever looks at `.grad` afterwards finds None, so clip by
-max_norm, not by `torch.nn.utils.clip_grad_norm_`, which sees nothing to clip.
+for bit where that goes through them one by one too (foreach=False, torch's default on the CPU) or is fused. `step` ends
+the step and catches what no hook saw, so a usual loop stays as it is. Three things differ from it:
+
+- The lr of a step is the one at its backward pass.
+- Whoever looks at `.grad` afterwards finds None. `torch.nn.utils.clip_grad_norm_`, also when called by Lightning or
+  Accelerate, finds nothing to clip and says 0. Nothing here can notice that: clip by max_norm.
+- backward moves the weights, and nothing takes that back. A pass that fails, out of memory say, leaves those moved
+  whose gradients had come; a step that is left out because the loss is not finite has been made; and a loss moves
+  every weight that it has a gradient for, such as a discriminator's in the generator's turn: freeze it there.
+  `zero_grad` then ends the step, with a warning, and the loop goes on.
 """
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,12 +56,12 @@ class InBackward:
 
     def __init__(self, max_norm: float | None = None, clipping: str = "parameter") -> None:
         limits.require_one_process()
-        limits.require_no_grad_scaler()
+        self._scaler_references = limits.require_no_grad_scaler()
         self._max_norm = max_norm
         self._clipping = clipping
         self._handles: dict[int, RemovableHandle] = {}  # by id of the parameter, as all dicts here
         self._accumulating = False
-        self._ever_started = False
+        self._underway = False  # a backward pass that updates has begun and not come to its end
         self._norms: dict[int, Tensor | None] = {}  # of the gradients that came in this pass, before clipping
         self._rehearsing = False
         self._rehearsed: dict[int, Tensor | None] | None = None  # the norms of the first of two passes
@@ -67,14 +75,11 @@ class InBackward:
         """Hook those parameters of the group that need gradients and have no hook yet. Raises `InputError`."""
         index = next(i for i, known in enumerate(optimizer.param_groups) if known is group)
         for parameter in group["params"]:
-            limits.require_dtype(parameter)
+            limits.require_dtype(parameter)  # of all before the first has a hook
+        for parameter in group["params"]:
             if parameter.requires_grad and id(parameter) not in self._handles:
                 hook = _hook(weakref.ref(self), weakref.ref(optimizer), index)
                 self._handles[id(parameter)] = parameter.register_post_accumulate_grad_hook(hook)
-
-    def detach(self) -> None:
-        """Remove the hooks; the next `step` puts them back."""
-        _remove(self._handles)
 
     @contextmanager
     def accumulating(self) -> Iterator[None]:
@@ -101,7 +106,24 @@ class InBackward:
             self._finish(optimizer)
             return loss
         finally:
-            self._norms, self._rehearsed, self._total = {}, None, None
+            self._norms, self._underway = {}, False
+            self._rehearsed = self._total = None
+
+    def forget(self) -> None:
+        """End a step that `step` did not: its backward pass failed, or the loop leaves it out. Warns: it was made."""
+        if self._norms:
+            warnings.warn(
+                "zero_grad() after a backward pass without step(): with in_backward=True it has moved "
+                f"{len(self._norms)} parameters, which stay so; look at the loss before backward(), and freeze by "
+                "requires_grad_(False) what it is not to train",
+                stacklevel=3,
+            )
+        self._norms, self._underway = {}, False
+
+    @property
+    def goes_by_previous(self) -> bool:
+        """Whether gradients are clipped by the norm of the step before, which is then kept in the first group."""
+        return self._clipping == "previous" and self._max_norm is not None
 
     @property
     def _in_two_passes(self) -> bool:
@@ -114,13 +136,19 @@ class InBackward:
             _own(parameter)
             return
         limits.require_first(parameter, again=id(parameter) in self._norms)
-        if not self._ever_started:
+        if not self._norms:
             limits.require_one_process()
-            limits.require_no_grad_scaler()
-            self._ever_started = True
+            self._scaler_references = limits.require_no_grad_scaler(self._scaler_references)
+        if not self._underway:
+            self._underway = True
+            torch.autograd.Variable._execution_engine.queue_callback(self._end_pass)
         if self._in_two_passes and not self._rehearsing:
             limits.require_same_closure(parameter, self._rehearsed, first=not self._norms)
         self._take(optimizer, parameter, group)
+
+    def _end_pass(self) -> None:
+        """Called by autograd at the end of a backward pass, but for one that fails."""
+        self._underway = False
 
     def refuse_scaler(self) -> None:
         """Raise the `InputError` that a GradScaler deserves; for the attribute that its `step` reads first."""
@@ -171,7 +199,7 @@ class InBackward:
         self._take_the_rest(optimizer)
         for group in optimizer.param_groups:
             self.attach(optimizer, group)
-        if self._clipping == "previous" and self._max_norm is not None and self._norms:
+        if self.goes_by_previous and self._norms and not self._underway:  # half of a pass has half of the norm
             optimizer.param_groups[0][PREVIOUS_NORM] = _total(optimizer, self._norms)
 
     def _take_the_rest(self, optimizer: Optimizer) -> None:

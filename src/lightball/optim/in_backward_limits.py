@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 from collections.abc import Mapping
 
 import torch
@@ -31,20 +32,30 @@ def require_one_process() -> None:
         )
 
 
-def require_no_grad_scaler() -> None:
+def require_no_grad_scaler(references_before: int | None = None) -> int:
     """Refuse if this process has a GradScaler in use: in backward the gradients are still scaled.
 
-    Nothing but the object itself tells of it before the weights have moved, so the garbage collector is asked.
+    Nothing but the object itself tells of it before the weights have moved, so the garbage collector is asked, which
+    looks at every object there is. Returns how many references there are to the class. Each scaler has one,
+    so that while they are as many as `references_before` there is no new one; counting takes a microsecond.
     """
+    references = sum(map(sys.getrefcount, _kinds_of_scalers()))
+    if references == references_before:
+        return references
     if _has_grad_scaler() and gc.collect() >= 0 and _has_grad_scaler():  # garbage does not count
         raise scaler_refused()
+    return references
+
+
+def _kinds_of_scalers() -> list[type]:
+    kinds: list[type] = [GradScaler]
+    for kind in kinds:  # which grows
+        kinds += kind.__subclasses__()
+    return kinds
 
 
 def _has_grad_scaler() -> bool:
-    kinds, pending = set[type](), [GradScaler]
-    while pending:
-        kinds.add(kind := pending.pop())
-        pending += kind.__subclasses__()
+    kinds = _kinds_of_scalers()
     return any(type(found) in kinds and found.is_enabled() for found in gc.get_referrers(*kinds))
 
 
@@ -84,8 +95,9 @@ def require_first(parameter: Tensor, *, again: bool) -> None:
     if again:
         raise InputError(
             f"a parameter of shape {tuple(parameter.shape)} got a second gradient before step(), after it was moved "
-            "by the first; with in_backward=True call step() after each backward, make all backward passes but the "
-            "last inside `with optimizer.accumulating():`, and checkpoint shared weights with use_reentrant=False"
+            "by the first; with in_backward=True call step() after each backward, or zero_grad() if it failed, make "
+            "all backward passes but the last inside `with optimizer.accumulating():`, and checkpoint shared weights "
+            "with use_reentrant=False"
         )
 
 

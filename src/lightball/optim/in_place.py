@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Rule:
+class StepNumbers:
     """The numbers of one step, under the kernel's names; lr and weight_decay may be tensors of one number."""
 
     lr: Any
@@ -29,10 +29,10 @@ class Rule:
         return isinstance(self.weight_decay, Tensor) or self.weight_decay != 0
 
 
-def rule_of(group: Mapping[str, Any]) -> Rule:
+def numbers_of(group: Mapping[str, Any]) -> StepNumbers:
     """What a parameter group says; in the canonical convention the dampening is the momentum."""
     lr, momentum = group["lr"], group["momentum"]
-    return Rule(
+    return StepNumbers(
         lr=lr.reshape(()) if isinstance(lr, Tensor) else lr,
         momentum=momentum,
         dampening=momentum if group["convention"] == "canonical" else group["dampening"],
@@ -42,22 +42,22 @@ def rule_of(group: Mapping[str, Any]) -> Rule:
     )
 
 
-def move(x: Tensor, g: Tensor, buffer: Tensor | None, rule: Rule, *, first: bool) -> None:
+def move(x: Tensor, g: Tensor, buffer: Tensor | None, numbers: StepNumbers, *, first: bool) -> None:
     """One step of x, and of the buffer where there is one, in place; `first` fills the buffer undampened.
 
-    Shapes: all as x. Rounds as `torch.optim.SGD` does. Temporaries: one of x's size with weight decay, one with
-    maximize, one with Nesterov, else none.
+    Shapes: all as x. Rounds as the plain path of `torch.optim.SGD` does. Temporaries: one of x's size with weight
+    decay, one with maximize, one with Nesterov, else none.
     """
-    direction = -g if rule.maximize else g
-    if rule.decays:
-        direction = _decayed(direction, x, rule.weight_decay)
+    direction = -g if numbers.maximize else g
+    if numbers.decays:
+        direction = _decayed(direction, x, numbers.weight_decay)
     if buffer is not None:
         if first:
             buffer.copy_(direction.detach())
         else:
-            buffer.mul_(rule.momentum).add_(direction, alpha=1 - rule.dampening)
-        direction = direction.add(buffer, alpha=rule.momentum) if rule.nesterov else buffer
-    _descend(x, direction, rule.lr)
+            buffer.mul_(numbers.momentum).add_(direction, alpha=1 - numbers.dampening)
+        direction = direction.add(buffer, alpha=numbers.momentum) if numbers.nesterov else buffer
+    _descend(x, direction, numbers.lr)
 
 
 def _decayed(g: Tensor, x: Tensor, weight_decay: Any) -> Tensor:
@@ -75,30 +75,30 @@ def _descend(x: Tensor, direction: Tensor, lr: Any) -> None:
         x.add_(direction, alpha=-lr)
 
 
-def move_all(xs: list[Tensor], gs: list[Tensor], buffers: list[Tensor], rule: Rule, *, first: bool) -> None:
+def move_all(xs: list[Tensor], gs: list[Tensor], buffers: list[Tensor], numbers: StepNumbers, *, first: bool) -> None:
     """`move` for tensors of one device and dtype by torch's foreach functions; `buffers` is empty without momentum."""
-    directions = list(torch._foreach_neg(gs)) if rule.maximize else gs
-    if rule.decays:
-        directions = list(torch._foreach_add(directions, xs, alpha=rule.weight_decay))
+    directions = list(torch._foreach_neg(gs)) if numbers.maximize else gs
+    if numbers.decays:
+        directions = list(torch._foreach_add(directions, xs, alpha=numbers.weight_decay))
     if buffers:
         if first:
             torch._foreach_copy_(buffers, directions)
         else:
-            torch._foreach_mul_(buffers, rule.momentum)
-            torch._foreach_add_(buffers, directions, alpha=1 - rule.dampening)
-        ahead = torch._foreach_add(directions, buffers, alpha=rule.momentum) if rule.nesterov else buffers
+            torch._foreach_mul_(buffers, numbers.momentum)
+            torch._foreach_add_(buffers, directions, alpha=1 - numbers.dampening)
+        ahead = torch._foreach_add(directions, buffers, alpha=numbers.momentum) if numbers.nesterov else buffers
         directions = list(ahead)
-    if isinstance(rule.lr, Tensor) and torch.compiler.is_compiling():
-        torch._foreach_sub_(xs, torch._foreach_mul(directions, rule.lr))
+    if isinstance(numbers.lr, Tensor) and torch.compiler.is_compiling():
+        torch._foreach_sub_(xs, torch._foreach_mul(directions, numbers.lr))
     else:
-        torch._foreach_add_(xs, directions, alpha=-rule.lr)
+        torch._foreach_add_(xs, directions, alpha=-numbers.lr)
 
 
 def move_fused(
     xs: list[Tensor],
     gs: list[Tensor],
     buffers: list[Tensor],
-    rule: Rule,
+    numbers: StepNumbers,
     *,
     first: bool,
     grad_scale: Tensor | None = None,
@@ -114,12 +114,14 @@ def move_fused(
         xs,
         gs,
         buffers,
-        weight_decay=rule.weight_decay,
-        momentum=(rule.momentum or 1.0) if first else rule.momentum,  # 0 would forbid the buffer, which `first` fills
-        lr=rule.lr,
-        dampening=rule.dampening,
-        nesterov=rule.nesterov,
-        maximize=rule.maximize,
+        weight_decay=numbers.weight_decay,
+        momentum=(numbers.momentum or 1.0)
+        if first
+        else numbers.momentum,  # 0 would forbid the buffer, which `first` fills
+        lr=numbers.lr,
+        dampening=numbers.dampening,
+        nesterov=numbers.nesterov,
+        maximize=numbers.maximize,
         is_first_step=first,
         grad_scale=None if grad_scale is None else grad_scale.to(device),
         found_inf=None if found_inf is None else found_inf.to(device),

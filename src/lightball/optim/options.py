@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from numbers import Real
+from typing import Any, TypeGuard
 
 from torch import Tensor
 from torch.optim.optimizer import _device_dtype_check_for_fused
 
 from lightball.errors import InputError
-from lightball.optim.in_place import rule_of
+from lightball.optim.in_place import numbers_of
 from lightball.rules.kernel import Hyperparameters, validate
 
 CONVENTIONS = ("torch", "canonical")
@@ -20,13 +21,15 @@ def check_group(group: Mapping[str, Any]) -> None:
     """Refuse a parameter group whose numbers the rule cannot use, or whose ways of computing exclude each other."""
     _require_one_of("convention", group["convention"], CONVENTIONS)
     _require_one_of("rounding", group["rounding"], ROUNDINGS)
+    for name in ("lr", "momentum", "dampening", "weight_decay"):
+        _require_number(name, group[name])
     lr = group["lr"]
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise InputError(f"lr is a tensor of shape {tuple(lr.shape)}; required is a number or a tensor of one element")
     if group["convention"] == "canonical":
         _check_canonical(group)
-    rule = rule_of(group)
-    validate(Hyperparameters(rule.lr, rule.momentum, rule.dampening, rule.weight_decay, rule.nesterov))
+    numbers = numbers_of(group)
+    validate(Hyperparameters(numbers.lr, numbers.momentum, numbers.dampening, numbers.weight_decay, numbers.nesterov))
     _check_paths(group)
     for p in group["params"]:
         _check_parameter(p, group)
@@ -35,9 +38,10 @@ def check_group(group: Mapping[str, Any]) -> None:
 def check_momentum(group: Mapping[str, Any]) -> None:
     """Refuse a β, of a schedule say, that is outside [0, 1)."""
     momentum = group["momentum"]
-    if not 0 <= momentum < 1:
+    if not (is_number(momentum) and 0 <= momentum < 1):
+        shown = f"{momentum:g}" if is_number(momentum) else repr(momentum)
         raise InputError(
-            f"momentum is {momentum:g} at step {group['momentum_step']} of its schedule; required is 0 ≤ momentum < 1"
+            f"momentum is {shown} at step {group['momentum_step']} of its schedule; required is 0 ≤ momentum < 1"
         )
 
 
@@ -97,10 +101,35 @@ def check_in_backward(group: Mapping[str, Any]) -> None:
             )
 
 
+def check_sparse(group: Mapping[str, Any]) -> None:
+    """Refuse a sparse gradient in a group whose step would make it dense."""
+    refused = {"momentum": group["momentum"] != 0, "weight_decay": group["weight_decay"] != 0}
+    refused |= {"rounding": group["rounding"] != "nearest", "fused": bool(group["fused"])}
+    for name, is_refused in refused.items():
+        if is_refused:
+            raise InputError(
+                f"a sparse gradient came with {name}={group[name]}; sparse gradients go with momentum=0, "
+                "weight_decay=0, rounding='nearest' and without fused: give these parameters a group with that, or "
+                "make their gradient dense (sparse=False in the embedding)"
+            )
+
+
 def check_seed(seed: int) -> None:
     """Refuse a seed that torch's generators do not take."""
     if not (isinstance(seed, int) and 0 <= seed < 1 << 63):
         raise InputError(f"seed is {seed}; required is a whole number from 0 to 2^63 − 1")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether the value is a real number, of Python or NumPy; text and tensors are none."""
+    return isinstance(value, Real)
+
+
+def _require_number(name: str, value: object) -> None:
+    if not (is_number(value) or isinstance(value, Tensor)):
+        raise InputError(
+            f"{name} is {value!r}; required is a number: convert text by float(), or leave {name} out for its default"
+        )
 
 
 def _require_one_of(name: str, value: object, valid: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,15 +13,10 @@ from torch.optim.optimizer import Optimizer, ParamsT, StateDict
 
 from lightball.errors import InputError
 from lightball.optim.clipping import clip_coefficient, clipped, global_norm, norm_of, require_clipping
-from lightball.optim.options import check_group, check_in_backward, check_momentum, check_seed
+from lightball.optim.in_backward import PREVIOUS_NORM, InBackward
+from lightball.optim.options import check_group, check_in_backward, check_momentum, check_seed, check_sparse
 from lightball.optim.rounding import is_rounded, next_seed
 from lightball.optim.update import update_group
-
-if TYPE_CHECKING:
-    from lightball.optim.in_backward import InBackward
-
-# in a parameter group beside what torch has there
-_OWN_KEYS = ("convention", "rounding", "seed", "momentum_schedule", "momentum_step")
 
 
 class SGD(Optimizer):
@@ -35,7 +30,10 @@ class SGD(Optimizer):
             optimizer is to be; its values are checked as they come. Schedulers that write group["momentum"] work too.
         convention: "torch", b ← μ b + (1 − dampening) g with the first step undampened, or "canonical",
             m ← β m + (1 − β) g from m = 0, where lr is the effective rate: dampening follows momentum.
-        in_backward: each parameter is updated as soon as its gradient is complete, and the gradient is freed.
+        in_backward: each parameter is updated as soon as its gradient is complete, and the gradient is freed. So
+            `torch.nn.utils.clip_grad_norm_` (and Lightning's and Accelerate's clipping, which call it) CLIPS NOTHING,
+            and nobody notices: use max_norm. And backward itself moves the weights, for good: a pass that fails leaves
+            part of them moved, and leaving out `step` leaves out nothing, see `lightball.optim.in_backward`.
         max_norm, clipping: the gradients are clipped to this norm inside the step, as by torch's
             `clip_grad_norm_`, in place: "parameter" each by its own norm, "global" all by their common norm. With
             in_backward: "parameter", "previous" or "exact", see `lightball.optim.in_backward`.
@@ -74,8 +72,6 @@ class SGD(Optimizer):
         self._max_norm, self._clipping = max_norm, clipping
         self._in_backward: InBackward | None = None
         if in_backward:
-            from lightball.optim.in_backward import InBackward
-
             self._in_backward = InBackward(max_norm, clipping)
         defaults = {
             "lr": lr,
@@ -103,9 +99,10 @@ class SGD(Optimizer):
             self._settle(group)
             if self._in_backward is not None:
                 self._in_backward.attach(self, group)
-        except InputError:
+        except BaseException:  # also of a schedule of β
             self.param_groups.pop()
             raise
+        self._give_seeds()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient; returns what the closure, which redoes the backward, returned.
@@ -128,6 +125,12 @@ class SGD(Optimizer):
                 _go_on_with_momentum(group)
         return loss
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """torch's; with in_backward it also ends a step whose backward pass failed or that had no `step`, and warns."""
+        super().zero_grad(set_to_none)
+        if self._in_backward is not None:
+            self._in_backward.forget()
+
     def accumulating(self) -> AbstractContextManager[None]:
         """A context inside which backward only adds gradients up, for in_backward; the next one outside updates."""
         if self._in_backward is None:
@@ -137,12 +140,20 @@ class SGD(Optimizer):
         return self._in_backward.accumulating()
 
     def state_dict(self) -> StateDict:
-        """torch's, which `torch.optim.SGD` loads too; a schedule of β is not in it, but the step it has come to is."""
+        """torch's, which `torch.optim.SGD` loads too, and does not mind the keys that it does not know.
+
+        A schedule of β is not in it, but the step it has come to is. In the canonical convention, parameters that have
+        had no gradient have the buffer of zeros from which they start: torch would start them undampened.
+        """
         for group in self.param_groups:
             _keep_dampening(group)
         packed = super().state_dict()
-        for group in packed["param_groups"]:
-            del group["momentum_schedule"]
+        for group, saved in zip(self.param_groups, packed["param_groups"], strict=True):
+            del saved["momentum_schedule"]
+            if group["convention"] == "canonical" and (
+                group["momentum"] != 0 or group["momentum_schedule"] is not None
+            ):
+                _start_from_zeros(packed["state"], dict(zip(saved["params"], group["params"], strict=True)))
         return packed
 
     @property
@@ -159,22 +170,30 @@ class SGD(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Of unpickling, which brings everything, and of `load_state_dict`, which brings groups and state alone."""
         present = self.__dict__.get("param_groups")
+        if present is None:
+            super().__setstate__(state)
+            return
+        for group, own in zip(state["param_groups"], present, strict=True):
+            _keep_own_values(group, own, self.defaults)
+            if self._in_backward is None or not self._in_backward.goes_by_previous:
+                group.pop(PREVIOUS_NORM, None)
+            self._check(group)
         super().__setstate__(state)
-        if present is not None:
-            for group, own in zip(self.param_groups, present, strict=True):
-                _keep_own_values(group, own)
-            self._give_seeds()
+        self._give_seeds()
 
     def _settle(self, group: dict[str, Any]) -> None:
         """Check a new group, and take its schedule of β apart into the schedule and its present value."""
         if callable(group["momentum"]):
             group["momentum_schedule"] = group["momentum"]
             group["momentum"] = group["momentum_schedule"](group["momentum_step"])
+            check_momentum(group)
+        self._check(group)
+        _keep_dampening(group)
+
+    def _check(self, group: dict[str, Any]) -> None:
         check_group(group)
         if self._in_backward is not None:
             check_in_backward(group)
-        _keep_dampening(group)
-        self._give_seeds()
 
     def _give_seeds(self) -> None:
         """A stream of random numbers for every parameter that is rounded stochastically and has none yet."""
@@ -189,9 +208,12 @@ class SGD(Optimizer):
         grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         if found_inf is not None and self._lacks_state() and found_inf.item():
             return  # buffers made by a step that is then skipped would stay uninitialised
+        moving = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        for group, params in zip(self.param_groups, moving, strict=True):
+            if any(p.grad.is_sparse for p in params):
+                check_sparse(group)
         self._clip()
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
+        for group, params in zip(self.param_groups, moving, strict=True):
             states = [self.state.get(p, {}) for p in params]
             update_group(params, [p.grad for p in params], states, group, grad_scale, found_inf)
             self.state.update((p, state) for p, state in zip(params, states, strict=True) if state)
@@ -211,7 +233,7 @@ class SGD(Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 state = self.state.get(p, {})
-                lacks_buffer = group["momentum"] != 0 and "momentum_buffer" not in state
+                lacks_buffer = group["momentum"] != 0 and state.get("momentum_buffer") is None
                 lacks_rest = group["rounding"] == "kahan" and is_rounded(p, group) and "compensation" not in state
                 if p.grad is not None and (lacks_buffer or lacks_rest):
                     return True
@@ -244,7 +266,13 @@ def _keep_dampening(group: dict[str, Any]) -> None:
         group["dampening"] = group["momentum"]
 
 
-def _keep_own_values(group: dict[str, Any], own: dict[str, Any]) -> None:
+def _start_from_zeros(states: dict[int, dict[str, Any]], params: dict[int, Tensor]) -> None:
+    for index, p in params.items():
+        if states.get(index, {}).get("momentum_buffer") is None:  # a new entry: the old one is the optimizer's own
+            states[index] = {**states.get(index, {}), "momentum_buffer": torch.zeros_like(p)}
+
+
+def _keep_own_values(group: dict[str, Any], own: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Give a loaded group what its state dict lacks; a state dict of `torch.optim.SGD` is in torch's convention."""
     if "convention" not in group and own["convention"] != "torch":
         warnings.warn(
@@ -253,5 +281,6 @@ def _keep_own_values(group: dict[str, Any], own: dict[str, Any]) -> None:
             stacklevel=4,
         )
     group.setdefault("convention", "torch")
-    for key in _OWN_KEYS:
+    for key in defaults:
         group.setdefault(key, own[key])
+    _keep_dampening(group)

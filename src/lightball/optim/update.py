@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import _default_to_fused_or_foreach  # what torch.optim.SGD decides by
 
-from lightball.errors import InputError
-from lightball.optim.in_place import move, move_all, move_fused, rule_of
+from lightball.optim.in_place import move, move_all, move_fused, numbers_of
+from lightball.optim.options import check_sparse
 from lightball.optim.rounding import is_rounded, writer
 
 Group = Mapping[str, Any]
@@ -94,7 +94,7 @@ def _update_together(
     found_inf: Tensor | None = None,
 ) -> None:
     """Parameters with their gradients and states, by lists of those that are alike."""
-    rule = rule_of(group)
+    numbers = numbers_of(group)
     alike: dict[tuple[torch.device, torch.dtype, bool], list[Moving]] = {}
     for p, g, state in all_of_them:
         buffer, first = momentum_buffer(g, state, group)
@@ -104,9 +104,9 @@ def _update_together(
             xs, gs = [x for x, _, _ in batch], [g for _, g, _ in batch]
             buffers = [buffer for _, _, buffer in batch if buffer is not None]
             if group["fused"]:
-                move_fused(xs, gs, buffers, rule, first=first, grad_scale=grad_scale, found_inf=found_inf)
+                move_fused(xs, gs, buffers, numbers, first=first, grad_scale=grad_scale, found_inf=found_inf)
             else:
-                move_all(xs, gs, buffers, rule, first=first)
+                move_all(xs, gs, buffers, numbers, first=first)
 
 
 def _batches(moving: list[Moving]) -> Iterator[list[Moving]]:
@@ -124,23 +124,23 @@ def _batches(moving: list[Moving]) -> Iterator[list[Moving]]:
 
 def _update_in_pieces(p: Tensor, g: Tensor, state: State, group: Group) -> None:
     """The step in p's own dtype."""
-    rule = rule_of(group)
+    numbers = numbers_of(group)
     buffer, first = momentum_buffer(g, state, group)
-    one_pass = buffer is None and not rule.decays and not rule.maximize
+    one_pass = buffer is None and not numbers.decays and not numbers.maximize
     for rows in [...] if one_pass or group["differentiable"] else _row_ranges(p):
-        move(p[rows], g[rows], _part(buffer, rows), rule, first=first)
+        move(p[rows], g[rows], _part(buffer, rows), numbers, first=first)
 
 
 def _update_rounded(p: Tensor, g: Tensor, state: State, group: Group) -> None:
     """The step in float32 of a weight in low precision, written back as the group's rounding says."""
-    rule = rule_of(group)
+    numbers = numbers_of(group)
     buffer, first = momentum_buffer(g, state, group)
     write, compensation = writer(p, state, group)
     for rows in _row_ranges(p):
         rest, memory = _part(compensation, rows), _part(buffer, rows)
         exact = p[rows].float() if rest is None else p[rows].float().add_(rest)
         remembered = None if memory is None else memory.float()
-        move(exact, g[rows].float(), remembered, rule, first=first)
+        move(exact, g[rows].float(), remembered, numbers, first=first)
         write(exact, p[rows], rest)
         if memory is not None and remembered is not None:
             write(remembered, memory, None)
@@ -161,14 +161,6 @@ def _part(tensor: Tensor | None, rows: Rows) -> Tensor | None:
 
 def _update_sparse(p: Tensor, g: Tensor, group: Group) -> None:
     """Plain SGD on the rows that the sparse gradient names."""
-    needed = {"momentum": 0, "weight_decay": 0, "rounding": "nearest", "fused": (None, False)}
-    for name, allowed in needed.items():
-        value = group[name]
-        if value not in allowed if isinstance(allowed, tuple) else value != allowed:
-            raise InputError(
-                f"a sparse gradient came with {name}={value}; sparse gradients go with momentum=0, weight_decay=0, "
-                "rounding='nearest' and without fused: give these parameters a group with that, or make their "
-                "gradient dense (sparse=False in the embedding)"
-            )
-    lr = rule_of(group).lr
+    check_sparse(group)
+    lr = numbers_of(group).lr
     p.add_(g, alpha=lr if group["maximize"] else -lr)

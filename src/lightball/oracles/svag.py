@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
@@ -23,10 +24,12 @@ def svag_weights(ell: float) -> tuple[float, float]:
     """(r₊, r₋) = ½ (1 ± √(2ℓ − 1)), for which r₊ + r₋ = 1 and r₊² + r₋² = ℓ.
 
     Raises:
-        InputError: ell < 1.
+        InputError: ell < 1, or not a number.
     """
-    if not 1 <= ell < math.inf:
-        raise InputError(f"ell is {ell:g}; required is a finite number ≥ 1; 1 changes nothing")
+    number: object = ell
+    if not (isinstance(number, Real) and 1 <= ell < math.inf):
+        shown = f"{ell:g}" if isinstance(number, Real) else repr(number)
+        raise InputError(f"ell is {shown}; required is a finite number ≥ 1; 1 changes nothing")
     spread = math.sqrt(2 * ell - 1)
     return (1 + spread) / 2, (1 - spread) / 2
 

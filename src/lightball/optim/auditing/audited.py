@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from torch import Tensor
+
 Family = Literal["sgd", "sgdm", "nesterov", "linear, other", "not linear", "unknown"]
-Nonlinearity = Literal["clipping", "adaptive", "sign", "other"]
+Nonlinearity = Literal["clipping", "skipping", "adaptive", "sign", "random", "other"]
 
 
 @dataclass(frozen=True)
@@ -18,16 +20,17 @@ class Audited:
     family: ``sgd``, ``sgdm`` and ``nesterov`` follow `rules.kernel.step`, dampened or not, with coupled or decoupled
         decay. ``linear, other``: linear in gradients and parameters, by another rule or one that changes in time.
         ``not linear``: see ``nonlinearity``. ``unknown``: only a state was there to read.
-    nonlinearity: ``clipping``, linear for small gradients only, and all else holds for those; ``adaptive``, steps do
-        not follow the gradients' size; ``sign``, steps of one size; ``other``.
+    nonlinearity: ``clipping``, linear for small gradients only, and all else holds for those; ``skipping``, likewise,
+        and large ones move nothing; ``adaptive``, steps do not follow the gradients' size; ``sign``, steps of one
+        size; ``random``, the same gradients give other steps; ``other``.
     lr, effective_lr: the kernel's rate, and the total displacement per unit of gradient, lr (1 − dampening)/(1 − μ).
-    momentum_active: whether a gradient still moves parameters after its own step.
+    momentum_active: whether a gradient still moves parameters after its own step, as far as steps and state show it.
     memory_length: 1/(1 − momentum), in steps.
     first_step: how much more the first gradient counts than every other; 1/(1 − dampening) in torch.
     weight_decay: in the optimizer's words, where its steps show it; ``decoupled`` if the weights shrink beside the
         gradients. Without momentum both are the same rule, and it is called coupled.
     decay_per_step: by which part of themselves weights shrink in a step, in steady state.
-    clips_at: the norm of gradients that ``clipping`` lets through.
+    clips_at: the size of gradients that ``clipping`` lets through; a note says of what.
     """
 
     group: int
@@ -63,3 +66,8 @@ def _finite(value: Any) -> Any:
 def rounded(value: float) -> float:
     """What was measured, without digits that only rounding has made."""
     return float(f"{value:.11g}")
+
+
+def number(value: Any) -> float | None:
+    """What a group says, if it is a number."""
+    return float(value) if isinstance(value, (int, float, Tensor)) else None

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import cache
-from typing import Any
+from functools import cache, partial
 
-from torch import Tensor
 from torch.optim import Optimizer
 
 from lightball.errors import InputError
 from lightball.optim.auditing import live, nonlinear
-from lightball.optim.auditing.audited import Audited, Family, rounded
-from lightball.optim.auditing.clips import threshold
+from lightball.optim.auditing.audited import Audited, Family, number, rounded
+from lightball.optim.auditing.clips import limit, passed
 from lightball.optim.auditing.contradictions import contradictions, copy_notes
-from lightball.optim.auditing.responses import Responses, excitation, measure
-from lightball.optim.auditing.rule import EXACT, SINGLE, Rule, find_rule
+from lightball.optim.auditing.rates import factor, raised_rates
+from lightball.optim.auditing.responses import LATE, SCALES, Responses, excitation, measure
+from lightball.optim.auditing.rule import EXACT, SINGLE, FoundRule, find_rule
 from lightball.optim.auditing.stand_in import maker, undisturbed
+from lightball.optim.wrappers import layers
 
-_LAUNCHERS = {"accelerate", "lightning", "pytorch_lightning"}  # their optimizers wrap the one that steps
 UNSEEN = (
     "what happens to gradients outside step is not seen: clipping in the loop, a GradScaler, accumulation, or a buffer "
     "that the loop clears"
@@ -44,15 +43,14 @@ def audit(optimizer: object) -> tuple[Audited, ...]:
     return tuple(replace(one, notes=wrapper + one.notes) for one in found)
 
 
-def _unwrapped(optimizer: Any) -> tuple[Optimizer, tuple[str, ...]]:
-    inner = getattr(optimizer, "optimizer", None)
-    homes = {base.__module__.partition(".")[0] for base in type(optimizer).__mro__}
-    if isinstance(inner, Optimizer) and (homes & _LAUNCHERS or not isinstance(optimizer, Optimizer)):
-        name = type(optimizer).__name__
-        return inner, (f"this is the optimizer inside {name}, without what {name} does around its step",)
-    if not isinstance(optimizer, Optimizer):
-        raise InputError(f"audit got a {type(optimizer).__name__}; required is a torch.optim.Optimizer: give that")
-    return optimizer, ()
+def _unwrapped(optimizer: object) -> tuple[Optimizer, tuple[str, ...]]:
+    *wrappers, inner = layers(optimizer)
+    if not isinstance(inner, Optimizer):
+        raise InputError(f"audit got a {type(inner).__name__}; required is a torch.optim.Optimizer: give that")
+    names = [type(each).__name__ for each in wrappers]
+    return inner, tuple(
+        f"this is the optimizer inside {name}, without what {name} does around its step" for name in names
+    )
 
 
 class Bench:
@@ -60,10 +58,12 @@ class Bench:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.real = optimizer
-        self.make = maker(optimizer)
+        make = maker(optimizer)
+        self.make = partial(make, raised=raised_rates(optimizer, make, make()))
         self.layout = self.make()
         self.ladder = nonlinear.runs_from_zero(self.make)
         self.responses = cache(lambda scale: measure(self.make, scale))
+        self.passed = cache(lambda: passed(self.make, self.responses(SCALES[0])))
         self.stepped = self.make()
         _, start, gradients = excitation(self.stepped.size)
         self.stepped.run(gradients[:2], start)
@@ -78,40 +78,37 @@ class Bench:
         rule, single = self._rule(index, scale)
         seen = self.responses(scale or 1.0).of(part)
         if scale is not None and rule is not None:
-            clips = threshold(self.ladder, self.layout, index, seen) if scale < 1 else None
-            found = self._linear(found, rule, clips, single)
+            found = self._linear(found, rule, single)
+            found = self._limited(found) if scale < 1 else found
         else:
             found = self._other(found, part, scale, seen)
         return self._with_state(found, index)
 
-    def _rule(self, index: int, scale: float | None) -> tuple[Rule | None, bool]:
+    def _rule(self, index: int, scale: float | None) -> tuple[FoundRule | None, bool]:
         """The linear rule, if there is one, and whether it only holds to single precision."""
         if scale is None:
             return None, False
         seen = self.responses(scale).of(self.layout.slices[index])
-        lr = _number(self.layout.optimizer.param_groups[index].get("lr"))
+        lr = number(self.layout.optimizer.param_groups[index].get("lr"))
         for tolerance in (EXACT, SINGLE):
             rule = find_rule(seen, lr, tolerance)
             if rule is not None:
                 return rule, tolerance == SINGLE
         return None, False
 
-    def _linear(self, found: Audited, rule: Rule, clips: tuple[float, str] | None, single: bool) -> Audited:
-        factor = self._factor(found.group)
-        notes = contradictions(self.real.param_groups[found.group], rule, factor)
+    def _linear(self, found: Audited, rule: FoundRule, single: bool) -> Audited:
+        rate = factor(self.real, self.layout, found.group)
+        notes = contradictions(self.real.param_groups[found.group], rule, rate)
         if single:
             notes += ("the numbers hold to 2e-6 only: its steps are computed in single precision, or change slowly",)
-        if clips:
-            notes += (f"gradients are limited inside step, {clips[1]} at {clips[0]:.5g}; the rest holds below",)
         family: Family = "nesterov" if rule.nesterov else "sgdm" if rule.momentum else "sgd"
         decay = rule.shrink / rule.lr if rule.shrink else rule.weight_decay
         strength = rule.shrink or rule.effective_lr * rule.weight_decay
         return replace(
             found,
             family=family,
-            nonlinearity="clipping" if clips else None,
-            lr=rounded(factor * rule.lr),
-            effective_lr=rounded(rule.effective_lr) if factor else 0.0,
+            lr=rounded(rate * rule.lr),
+            effective_lr=rounded(rate * rule.effective_lr) if rate else 0.0,
             momentum=rounded(rule.momentum),
             dampening=rounded(rule.dampening),
             nesterov=rule.nesterov,
@@ -120,14 +117,23 @@ class Bench:
             first_step=rounded(rule.first_step),
             weight_decay=rounded(decay),
             decoupled=rule.shrink != 0,
-            decay_per_step=rounded(strength) if factor else 0.0,
+            decay_per_step=rounded(rate * strength) if rate else 0.0,
             maximize=rule.sign < 0,
-            clips_at=rounded(clips[0]) if clips else None,
             notes=notes,
         )
 
+    def _limited(self, found: Audited) -> Audited:
+        size, note = limit(self.passed(), self.layout, found.group)
+        if size is None:
+            return replace(found, nonlinearity="skipping", notes=(*found.notes, note))
+        return replace(found, nonlinearity="clipping", clips_at=rounded(size), notes=(*found.notes, note))
+
     def _other(self, found: Audited, part: slice, scale: float | None, seen: Responses) -> Audited:
-        found = replace(found, momentum_active=nonlinear.has_memory(seen.first))
+        if nonlinear.is_random(self.make, self.ladder[SCALES[0]], part):
+            active = nonlinear.remembers_beside_noise(self.make, part)
+            return replace(found, nonlinearity="random", momentum_active=active)
+        active = nonlinear.has_memory(seen.first) or nonlinear.has_memory(seen.late, LATE)
+        found = replace(found, momentum_active=active)
         decay = nonlinear.decoupled_decay(seen)
         if not seen.free.sub(seen.start).any():
             return replace(found, family="linear, other", notes=("its steps do not move its parameters",))
@@ -135,33 +141,29 @@ class Bench:
             varies = nonlinear.changes_in_time(seen.first, seen.late)
             note = "the same gradient has another effect at a later step" if varies else "not a rule of SGD"
             return replace(found, family="linear, other", notes=(note,))
-        lr = _number(self.layout.optimizer.param_groups[found.group].get("lr"))
-        factor = self._factor(found.group)
+        lr = number(self.layout.optimizer.param_groups[found.group].get("lr"))
+        rate = factor(self.real, self.layout, found.group)
         return replace(
             found,
             nonlinearity=nonlinear.kind_of(self.make, part),
             decoupled=None if decay is None else decay > 0,
             weight_decay=rounded(decay / lr) if decay and lr else decay if decay == 0 else None,
-            decay_per_step=None if decay is None else rounded(decay) if factor else 0.0,
+            decay_per_step=None if decay is None else rounded(rate * decay),
         )
-
-    def _factor(self, index: int) -> float:
-        """0 where the learning rate is 0 now and was 1 in the experiments, else 1."""
-        real, probed = (_number(o.param_groups[index].get("lr")) for o in (self.real, self.layout.optimizer))
-        return 0.0 if real == 0 != probed else 1.0
 
     def _with_state(self, found: Audited, index: int) -> Audited:
         group = self.real.param_groups[index]
         notes = found.notes
+        after = self.stepped.optimizer
+        names = live.buffer_names(after, after.param_groups[index])
         held = live.state_bytes(self.real, group)
         if held is None:
-            after = self.stepped.optimizer
             held = live.bytes_to_come(after, after.param_groups[index], group)
-        missing = live.missing_memory(self.real, group) if found.momentum_active else None
-        if missing:
-            found = replace(found, momentum_active=False)
-            notes = (missing, *notes)
-        notes += copy_notes(self.real, group, self.layout)
+        if found.momentum_active:
+            active, why = live.memory_now(self.real, group, names)
+            found = replace(found, momentum_active=active)
+            notes = (why, *notes) if why else notes
+        notes += copy_notes(self.real, group, self.stepped)
         return replace(found, state_bytes_per_parameter=rounded(held), notes=(*notes, UNSEEN))
 
 
@@ -170,7 +172,3 @@ def _name(optimizer: Optimizer) -> str:
     module = kind.__module__
     # torch.optim.sgd.SGD is known as torch.optim.SGD
     return f"{'torch.optim' if module.startswith('torch.optim.') else module}.{kind.__qualname__}"
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float, Tensor)) else None

@@ -12,11 +12,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightball.errors import InputError, reason_of
-from lightball.optim.auditing.audited import Audited
+from lightball.optim.auditing.audited import Audited, number
 from lightball.optim.auditing.auditor import audit
+from lightball.optim.in_backward import PREVIOUS_NORM
 from lightball.optim.sgd import SGD
 
 _SGD = {"lr", "momentum", "dampening", "weight_decay", "nesterov"}
+_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"}  # write these into groups
+_LABELS = {"name", "param_names"}
 _OWN = "convention"
 _SGD_STATE = {"momentum_buffer", "compensation", "rounding_seed"}
 _SECOND_MOMENTS = {"exp_avg_sq", "square_avg", "sum", "exp_inf", "exp_avg_sq_row"}
@@ -25,8 +28,8 @@ _REBUILT = (
     "optimizer to see what it really does"
 )
 _UNKNOWN = (
-    "a state holds no step, and this one is not SGD's; the values are what its groups say: audit the function that "
-    "makes the optimizer"
+    "a state holds no step, and this one is not SGD's{why}; the values are what its groups say: audit the function "
+    "that makes the optimizer"
 )
 
 
@@ -81,12 +84,20 @@ def _audited(state: dict[str, Any]) -> tuple[Audited, ...]:
     if not all(isinstance(group, dict) and isinstance(group.get("params"), list) for group in groups):
         raise InputError("the optimizer's state has groups without a list of params: save optimizer.state_dict()")
     kept = {name for values in state["state"].values() if isinstance(values, dict) for name in values}
-    if groups and all(group.keys() >= _SGD for group in groups) and kept <= _SGD_STATE:
+    foreign = sorted({name for group in groups for name in group} - _known_keys() | (kept - _SGD_STATE))
+    if groups and all(group.keys() >= _SGD for group in groups) and not foreign:
         optimizer = _rebuilt(state)
         name = f"{'lightball' if isinstance(optimizer, SGD) else 'torch'}.optim.SGD"
         return tuple(replace(one, notes=(_REBUILT.format(name=name), *one.notes)) for one in audit(optimizer))
     adaptive = bool(kept & _SECOND_MOMENTS)
-    return tuple(_only_read(index, group, state["state"], adaptive) for index, group in enumerate(groups))
+    note = _UNKNOWN.format(why=f", which has no {foreign[0]!r}" if foreign else "")
+    return tuple(_only_read(index, group, state["state"], adaptive, note) for index, group in enumerate(groups))
+
+
+def _known_keys() -> set[str]:
+    """What stands in groups of SGD, torch's or ours, and what schedulers write there."""
+    groups = (group for kind in (torch.optim.SGD, SGD) for group in kind([torch.zeros(1)]).param_groups)
+    return {name for group in groups for name in group} | {PREVIOUS_NORM} | _SCHEDULERS | _LABELS
 
 
 def _rebuilt(state: dict[str, Any]) -> Optimizer:
@@ -109,7 +120,7 @@ def _placeholder(values: dict[str, Any] | None) -> torch.nn.Parameter:
     return torch.nn.Parameter(torch.empty(like.shape, dtype=like.dtype, device="meta"))
 
 
-def _only_read(index: int, group: dict[str, Any], states: dict[Any, Any], adaptive: bool) -> Audited:
+def _only_read(index: int, group: dict[str, Any], states: dict[Any, Any], adaptive: bool, note: str) -> Audited:
     """What a group says of itself; how many elements its parameters have is known from what has the most."""
     held = [states[key] for key in group["params"] if isinstance(states.get(key), dict)]
     tensors = [[value for value in values.values() if isinstance(value, Tensor)] for values in held]
@@ -121,13 +132,9 @@ def _only_read(index: int, group: dict[str, Any], states: dict[Any, Any], adapti
         "an optimizer",
         "not linear" if adaptive else "unknown",
         nonlinearity="adaptive" if adaptive else None,
-        lr=_number(group.get("lr")),
-        momentum=None if adaptive else _number(momentum),
-        weight_decay=_number(group.get("weight_decay")),
+        lr=number(group.get("lr")),
+        momentum=None if adaptive else number(momentum),
+        weight_decay=number(group.get("weight_decay")),
         state_bytes_per_parameter=total / sum(sizes) if sum(sizes) else 0.0,
-        notes=(_UNKNOWN,),
+        notes=(note,),
     )
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float, Tensor)) else None

@@ -7,17 +7,18 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightball.optim.auditing.rule import Rule
+from lightball.optim.auditing.rule import FoundRule
 from lightball.optim.auditing.stand_in import StandIn
 
 _AGREES = 1e-5  # relative
+_ROOM = {"weight_decay": 1e-12}  # what rounding of positions leaves of it
 _PASSED_THROUGH = "_wrapped_by_lr_sched"  # torch's schedulers count steps around the optimizer's own
 
 
-def contradictions(group: dict[str, Any], rule: Rule, factor: float) -> tuple[str, ...]:
-    """Values of the group that its steps do not have; ``factor`` is 0 for a rate that was 0 and set to 1."""
+def contradictions(group: dict[str, Any], rule: FoundRule, factor: float) -> tuple[str, ...]:
+    """Values of the group that its steps do not have; the rate is ``factor`` times that of the rule."""
     found = {
-        "lr": rule.lr,
+        "lr": factor * rule.lr,
         "momentum": rule.momentum,
         "beta": rule.momentum,
         "dampening": rule.dampening,
@@ -32,7 +33,8 @@ def contradictions(group: dict[str, Any], rule: Rule, factor: float) -> tuple[st
     notes += [
         f"the group says {name} {_in_words(group[name])}, but its steps have {_in_words(value)}"
         for name, value in found.items()
-        if isinstance(group.get(name), (bool, int, float, Tensor)) and not _agree(group[name], value)
+        if isinstance(group.get(name), (bool, int, float, Tensor))
+        and not _agree(group[name], value, _ROOM.get(name, 0.0))
     ]
     return tuple(notes)
 
@@ -46,6 +48,11 @@ def copy_notes(optimizer: Optimizer, group: dict[str, Any], layout: StandIn) -> 
     own = vars(optimizer).get("step")
     if own is not None and not hasattr(own, _PASSED_THROUGH):
         notes.append("step was replaced on this object; that of its class was audited")
+    if (calls := max(layout.calls, default=0)) > 1:
+        notes.append(
+            f"step calls its closure {calls} times; gradients were the same each time, so what it does with those at "
+            "other points is not seen"
+        )
     if layout.left_out:
         notes.append(f"could not be copied and was left out: {', '.join(layout.left_out)}")
     frozen = [p for p in group["params"] if not p.requires_grad]
@@ -54,9 +61,9 @@ def copy_notes(optimizer: Optimizer, group: dict[str, Any], layout: StandIn) -> 
     return tuple(notes)
 
 
-def _agree(said: Any, done: float) -> bool:
+def _agree(said: Any, done: float, room: float) -> bool:
     value = float(said)
-    return abs(value - done) <= _AGREES * max(abs(value), abs(done)) or max(abs(value), abs(done)) < 1e-12
+    return abs(value - done) <= max(_AGREES * max(abs(value), abs(done)), room)
 
 
 def _in_words(value: Any) -> str:

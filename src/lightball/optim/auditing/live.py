@@ -32,30 +32,53 @@ def bytes_to_come(optimizer: Optimizer, group: dict[str, Any], real: dict[str, A
     return float(held / max(1, size))
 
 
-def missing_memory(optimizer: Optimizer, group: dict[str, Any]) -> str | None:
-    """Why the momentum of a group does not act although steps were taken, as far as its state shows it."""
+def buffer_names(optimizer: Optimizer, group: dict[str, Any]) -> set[str]:
+    """Under which names a stand-in that has taken steps keeps tensors of its parameters' shapes."""
+    return {
+        name
+        for p in group["params"]
+        for name, value in _named(optimizer.state.get(p, {}))
+        if isinstance(value, Tensor) and value.shape == p.shape
+    }
+
+
+def memory_now(optimizer: Optimizer, group: dict[str, Any], names: set[str]) -> tuple[bool, str | None]:
+    """Whether a group whose steps have momentum has it in this run, as far as its state shows, and why not.
+
+    Steps leave an entry in the state for each parameter: one without its buffer, or buffers of zeros, show that the
+    run takes it away. No entry shows nothing: the first gradient may be still to come.
+    """
     params = [p for p in group["params"] if p.requires_grad and p.numel()]
-    if not _has_stepped(optimizer) or not params:
-        return None
-    buffers = [b for p in params for b in _tensors(optimizer.state.get(p, {})) if b.shape == p.shape]
-    if not buffers:
-        return (
-            "step has momentum, but after steps no parameter has a buffer: it is cleared outside step, or they never "
-            "had a gradient"
+    entries = [dict(_named(optimizer.state[p])) for p in params if p in optimizer.state]
+    buffers = [entry.get(name) for entry in entries for name in names]
+    held = [buffer for buffer in buffers if isinstance(buffer, Tensor)]
+    if held:
+        if any(bool(buffer.any()) for buffer in held):
+            return True, None
+        return False, (
+            "step has momentum, but its buffers are all zero now: reset outside step, or their gradients are zero"
         )
-    if not any(bool(b.any()) for b in buffers):
-        return "step has momentum, but its buffers are all zero now: reset outside step, or their gradients are zero"
-    return None
+    if names and any(not entry or names & entry.keys() for entry in entries):
+        return False, "step has momentum, but its buffers were taken out of the state: they are cleared outside step"
+    if params and getattr(optimizer, "_opt_called", False):  # which schedulers leave
+        return True, (
+            "no parameter has a buffer, although steps were taken: momentum begins with the next gradient, or the "
+            "state is cleared outside step"
+        )
+    return True, None
 
 
-def _has_stepped(optimizer: Optimizer) -> bool:
-    """Whether a state or a scheduler shows a step; what is set up before the first one is no sign."""
-    held = (value for p, state in optimizer.state.items() if isinstance(state, dict) for value in state.values())
-    return (
-        getattr(optimizer, "_opt_called", False)
-        or any(value is None for value in held)
-        or any(tensor.shape == p.shape for p, state in optimizer.state.items() for tensor in _tensors(state))
-    )
+def _named(state: Any) -> Iterator[tuple[str, Any]]:
+    """All values in a state and their names, however it nests them."""
+    if isinstance(state, dict):
+        for name, value in state.items():
+            if isinstance(value, (dict, list, tuple)):
+                yield from _named(value)
+            else:
+                yield str(name), value
+    elif isinstance(state, (list, tuple)):
+        for value in state:
+            yield from _named(value)
 
 
 def _tensors(state: Any) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightball.optim.auditing.responses import LATE, SCALES, Maker, Responses, excitation, from_zero
+from lightball.optim.auditing.responses import LATE, SCALES, Maker, Responses, excitation, from_zero, held
 
 _SAME = 1e-5  # relative; what single precision leaves of equal runs, with room
 _CHANGED = 1e-6  # over a few steps, of methods whose rates change slowly
@@ -42,14 +42,34 @@ def is_additive(make: Maker, part: slice, scale: float) -> bool:
     return _same(run(gradients + other, start + other_start), run(gradients, start) + run(other, other_start))
 
 
+def is_random(make: Maker, once: Tensor, part: slice) -> bool:
+    """Whether a second run goes elsewhere than ``once``, that of the smallest gradients, for one group."""
+    again = from_zero(make, SCALES[0])[:, part]
+    difference, size = (again - once[:, part]).abs().max(), once[:, part].abs().max()
+    return bool(difference > _CHANGED * size)
+
+
+def remembers_beside_noise(make: Maker, part: slice) -> bool:
+    """As :func:`has_memory`, from runs with and without an impulse that draw the same random numbers."""
+    size = make().size
+    impulse, _, gradients = excitation(size)
+    runs = []
+    for height in (1.0, 0.0):
+        torch.default_generator.manual_seed(0)
+        driven = torch.zeros_like(gradients)
+        driven[0] = height * impulse
+        runs.append(held(make, driven, torch.zeros(size, dtype=driven.dtype))[:, part])
+    return has_memory(runs[0] - runs[1])
+
+
 def changes_in_time(first: Tensor, late: Tensor) -> bool:
     """Whether an impulse at a later step has another response than the same at the first one."""
     return not _same(first[: len(late) - LATE], late[LATE:], _CHANGED)
 
 
-def has_memory(first: Tensor) -> bool:
-    """Whether parameters held in place are still moved after an impulse at the first step."""
-    return bool(first[1:].abs().max() > _MEMORY * first.abs().max())
+def has_memory(moves: Tensor, step: int = 0) -> bool:
+    """Whether parameters held in place are still moved after the impulse of a step."""
+    return bool(moves[step + 1 :].abs().max() > _MEMORY * moves.abs().max())
 
 
 def kind_of(make: Maker, part: slice) -> Literal["sign", "adaptive", "other"]:

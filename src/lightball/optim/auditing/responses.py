@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightball.optim.auditing.stand_in import StandIn
 
-Maker = Callable[[], StandIn]
+Maker = Callable[..., StandIn]
 STEPS = 12  # of an experiment; more than any method that starts gently needs to show what it is
 LATE = 3  # the step of a late impulse
 SCALES = (1e-6, 1e-3, 1.0, 1e3, 1e6)

@@ -23,7 +23,7 @@ _ROUNDING = 1e-14  # of positions of size 1, over one experiment
 
 
 @dataclass(frozen=True)
-class Rule:
+class FoundRule:
     """A linear rule in the kernel's words; ``sign`` is −1 where gradients are climbed.
 
     starts_dampened: the first gradient counts like every other, where dampening is not 0.
@@ -58,7 +58,7 @@ class Rule:
         return first / later if later else math.inf
 
 
-def find_rule(seen: Responses, lr: float | None, tolerance: float) -> Rule | None:
+def find_rule(seen: Responses, lr: float | None, tolerance: float) -> FoundRule | None:
     """The rule that explains all responses within a relative tolerance, or none.
 
     ``lr`` is what the optimizer says: dampening that also holds at the first step is only a smaller rate otherwise.
@@ -73,7 +73,7 @@ def find_rule(seen: Responses, lr: float | None, tolerance: float) -> Rule | Non
     return next((whole for whole in candidates if _explains(whole, seen, tolerance)), None)
 
 
-def _filter(seen: Responses, lr: float | None, tolerance: float) -> Rule | None:
+def _filter(seen: Responses, lr: float | None, tolerance: float) -> FoundRule | None:
     """The rule without decay, from the two impulses."""
     a0, a1, a2 = (_gain(step, seen.impulse) for step in seen.first[:3])
     b0, b1 = (_gain(step, seen.impulse) for step in seen.late[LATE : LATE + 2])
@@ -81,22 +81,24 @@ def _filter(seen: Responses, lr: float | None, tolerance: float) -> Rule | None:
         return None
     sign = -1 if a0 < 0 else 1
     if abs(a1) <= tolerance**2 * abs(a0):
-        return Rule(abs(a0), 0.0, sign=sign)
+        return FoundRule(abs(a0), 0.0, sign=sign)
     momentum = a2 / a1
     if abs(a1 - momentum * a0) <= tolerance * abs(a1):
         later = b0 / a0
         matched = lr is not None and abs(abs(b0) - lr * (1 - momentum)) <= tolerance * abs(b0)
         if abs(later - 1) > tolerance:
-            return Rule(abs(a0), momentum, _clean(1 - later, tolerance), sign=sign)
+            return FoundRule(abs(a0), momentum, _clean(1 - later, tolerance), sign=sign)
         if matched and lr is not None:  # the canonical form
-            return Rule(lr, momentum, momentum, sign=sign, starts_dampened=True)
-        return Rule(abs(a0), momentum, sign=sign)
+            return FoundRule(lr, momentum, momentum, sign=sign, starts_dampened=True)
+        return FoundRule(abs(a0), momentum, sign=sign)
     rate = a0 - a1 / momentum
     if rate == 0:
         return None
     first, later = a1 / (rate * momentum**2), b1 / (rate * momentum**2)
     dampens = abs(first - 1) > tolerance
-    return Rule(abs(rate), momentum, _clean(1 - later, tolerance), nesterov=True, sign=sign, starts_dampened=dampens)
+    return FoundRule(
+        abs(rate), momentum, _clean(1 - later, tolerance), nesterov=True, sign=sign, starts_dampened=dampens
+    )
 
 
 def _gain(displacement: Tensor, impulse: Tensor) -> float:
@@ -116,7 +118,7 @@ def _ratio(seen: Responses, unit: Tensor | None) -> float:
     return float((seen.decay * shape).sum() / (shape * shape).sum())
 
 
-def _explains(rule: Rule, seen: Responses, tolerance: float) -> bool:
+def _explains(rule: FoundRule, seen: Responses, tolerance: float) -> bool:
     """Whether the kernel, driven by the same gradients, goes where the optimizer went, freely and held."""
     none = torch.zeros_like(seen.gradients)
     free = _simulated(rule, seen.gradients, seen.start, hold=False)
@@ -126,7 +128,7 @@ def _explains(rule: Rule, seen: Responses, tolerance: float) -> bool:
     return all(bool((expected - got).abs().max() <= tolerance * got.abs().max() + rounding) for expected, got in pairs)
 
 
-def _simulated(rule: Rule, gradients: Tensor, start: Tensor, hold: bool) -> Tensor:
+def _simulated(rule: FoundRule, gradients: Tensor, start: Tensor, hold: bool) -> Tensor:
     hyper = kernel.Hyperparameters(rule.lr, rule.momentum, rule.dampening, rule.weight_decay, rule.nesterov)
     state = kernel.init(start) if rule.starts_dampened else {}
     x, positions = start, []

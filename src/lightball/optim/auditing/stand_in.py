@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import warnings
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, MutableMapping, MutableSequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,13 +15,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightball.errors import InputError, reason_of
-from lightball.optim.in_backward import PREVIOUS_NORM
+from lightball.optim.auditing.copying import copied, make_drivable, representatives, small_ones
+from lightball.optim.in_backward import InBackward
 
-SIDE = 3  # a stand-in's largest length of an axis
-_OF_A_KIND = 2  # stand-ins of one group with the same number of axes
-_HARMLESS = {"capturable": False, "differentiable": False, "compile_step": False}  # how, not what, is computed
 Pieces = tuple[Tensor, ...]  # a vector of all elements, cut up by parameter
-_PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class StandIn:
     """A copy of an optimizer with an empty state, over a few small float64 parameters of each of its groups.
 
     The elements of all of them are laid out as one vector; ``slices`` has each group's part of it, and ``shapes``
-    those of the group's parameters.
+    those of the group's parameters. ``calls`` counts the calls of the closure in each step of the run.
     """
 
     optimizer: Optimizer
@@ -38,6 +34,7 @@ class StandIn:
     shapes: tuple[tuple[torch.Size, ...], ...]
     left_out: tuple[str, ...]
     by_closure: bool = False
+    calls: list[int] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -63,56 +60,72 @@ class StandIn:
             if hold:
                 _write(params, places)
             try:
-                step(self.optimizer, params, _pieces(gradient, sizes))
+                self.calls.append(step(self.optimizer, params, _pieces(gradient, sizes)))
             except Exception as error:  # somebody else's code runs here: anything can be raised
-                raise InputError(
-                    f"{type(self.optimizer).__name__} cannot be audited: its step fails on small copies of its "
-                    f"parameters with {type(error).__name__}: {reason_of(error)}; required is a step that takes dense "
-                    "gradients from p.grad"
-                ) from error
+                raise InputError(self._failure(error)) from error
             torch.cat([p.detach().flatten() for p in params], out=position)
         return positions
 
+    def _failure(self, error: Exception) -> str:
+        why = "required is a step that takes dense gradients from p.grad"
+        if self.left_out:
+            why = f"the copy lacks what cannot be copied: {', '.join(self.left_out)}; audit without that"
+        return (
+            f"{type(self.optimizer).__name__} cannot be audited: its step fails on small copies of its parameters with "
+            f"{type(error).__name__}: {reason_of(error)}; {why}"
+        )
 
-def maker(optimizer: Optimizer) -> Callable[[], StandIn]:
+
+def maker(optimizer: Optimizer) -> Callable[..., StandIn]:
     """What makes fresh stand-ins for an optimizer, which are given a closure where it cannot do without.
+
+    Its one argument is ``raised``, as in :func:`stand_in`. Only the stand-in that was made last can be driven.
 
     Raises:
         InputError: it has no parameter with elements, or its step fails with and without a closure.
     """
+    # Each new one searches the whole heap for a GradScaler. It knows parameters by their ids, so all are kept.
+    shared = {id(own): copy.deepcopy(own) for own in vars(optimizer).values() if isinstance(own, InBackward)}
+    made: list[StandIn] = []
+
+    def make(by_closure: bool, raised: Collection[int] = ()) -> StandIn:
+        made.append(stand_in(optimizer, by_closure, shared, raised))
+        return made[-1]
+
     try:
-        _try(stand_in(optimizer))
+        _try(make(by_closure=False))
     except InputError as error:
         try:
-            _try(stand_in(optimizer, by_closure=True))
+            _try(make(by_closure=True))
         except InputError:
             raise error from error.__cause__
-        return lambda: stand_in(optimizer, by_closure=True)
-    return lambda: stand_in(optimizer)
+        return partial(make, True)
+    return partial(make, False)
 
 
 def _try(made: StandIn) -> None:
     made.run(torch.ones((2, made.size), dtype=torch.float64), torch.zeros(made.size, dtype=torch.float64))
 
 
-def stand_in(optimizer: Optimizer, by_closure: bool = False) -> StandIn:
+def stand_in(
+    optimizer: Optimizer, by_closure: bool, shared: dict[int, InBackward], raised: Collection[int] = ()
+) -> StandIn:
     """A fresh stand-in for an optimizer; neither it nor its parameters, state or hooks are touched or called.
 
-    Groups whose learning rate is 0 get 1 instead, as they could not be read otherwise.
+    Groups whose learning rate is 0, and those whose index is in ``raised``, get the rate 1. ``shared`` are copies
+    that all stand-ins have in turn, by the id of the original.
 
     Raises:
         InputError: it has no parameter with elements.
     """
-    memo: dict[int, Any] = {}
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            memo[id(p)] = _small(p)
+    memo = small_ones(optimizer)
+    small = {key: memo[key] for group in optimizer.param_groups for key in map(id, group["params"])}
     left_out: list[str] = []
-    copied = _copied(optimizer, memo, left_out)
+    made = copied(optimizer, memo | shared, left_out)
     slices, shapes, end = [], [], 0
-    for group, real in zip(copied.param_groups, optimizer.param_groups, strict=True):
-        group["params"][:] = [memo[id(p)] for p in _representatives(real["params"])]
-        _make_drivable(group)
+    for index, (group, real) in enumerate(zip(made.param_groups, optimizer.param_groups, strict=True)):
+        group["params"][:] = [small[id(p)] for p in representatives(real["params"])]
+        make_drivable(group, index in raised)
         begin, end = end, end + sum(p.numel() for p in group["params"])
         slices.append(slice(begin, end))
         shapes.append(tuple(p.shape for p in group["params"]))
@@ -120,71 +133,9 @@ def stand_in(optimizer: Optimizer, by_closure: bool = False) -> StandIn:
         raise InputError(
             f"{type(optimizer).__name__} has no parameter with elements, and cannot be audited: give it a model's"
         )
-    if callable(train := getattr(copied, "train", None)):  # schedule-free methods step in train mode only
+    if callable(train := getattr(made, "train", None)):  # schedule-free methods step in train mode only
         train()
-    return StandIn(copied, tuple(slices), tuple(shapes), tuple(left_out), by_closure)
-
-
-def _small(p: Tensor) -> torch.nn.Parameter:
-    small = torch.nn.Parameter(torch.zeros([min(length, SIDE) for length in p.shape], dtype=torch.float64))
-    for name, value in vars(p).items():  # flags that some optimizers read
-        if isinstance(value, _PLAIN):
-            setattr(small, name, value)
-    return small
-
-
-def _representatives(params: list[Tensor]) -> list[Tensor]:
-    """The first two of each number of axes, trainable ones if there are any; matrices may be treated by themselves."""
-    filled = [p for p in params if p.numel()]
-    chosen: defaultdict[int, list[Tensor]] = defaultdict(list)
-    for p in [p for p in filled if p.requires_grad] or filled:
-        if len(chosen[p.ndim]) < _OF_A_KIND:
-            chosen[p.ndim].append(p)
-    return list(itertools.chain.from_iterable(chosen.values()))
-
-
-def _copied(optimizer: Optimizer, memo: dict[int, Any], left_out: list[str]) -> Optimizer:
-    """A copy made attribute by attribute, since an optimizer's own way of being copied leaves most of them out.
-
-    Left out are the state, hooks, whatever stands in the place of a method (schedulers and launchers wrap ``step``
-    on the object), and what cannot be copied.
-    """
-    new: Any = object.__new__(type(optimizer))
-    memo[id(optimizer)] = new
-    new_state: defaultdict[Tensor, Any] = defaultdict(dict)
-    memo[id(optimizer.state)] = new_state
-    for name, value in vars(optimizer).items():
-        if name == "state":
-            copied: Any = new_state
-        elif name.startswith("_optimizer_") and name.endswith("_hooks"):
-            copied = OrderedDict()
-        elif callable(value) and callable(getattr(type(optimizer), name, None)):
-            continue
-        elif isinstance(value, Optimizer):
-            copied = memo[id(value)] if id(value) in memo else _copied(value, memo, left_out)
-        else:
-            try:
-                copied = copy.deepcopy(value, memo)
-            except Exception:
-                left_out.append(name)
-                if not isinstance(value, (MutableMapping, MutableSequence)):
-                    continue
-                copied = type(value)()  # a cache, as it seems
-        object.__setattr__(new, name, copied)
-    for name in _HARMLESS.keys() & vars(new).keys():
-        setattr(new, name, _HARMLESS[name])
-    return new  # type: ignore[no-any-return]
-
-
-def _make_drivable(group: dict[str, Any]) -> None:
-    for name, value in group.items():
-        if name in _HARMLESS:
-            group[name] = _HARMLESS[name]
-        elif isinstance(value, Tensor):
-            group[name] = value.cpu()
-    group.pop(PREVIOUS_NORM, None)  # of clipping: of gradients that are not these
-    if "lr" in group and float(group["lr"]) == 0:
-        group["lr"] = torch.ones_like(group["lr"]) if isinstance(group["lr"], Tensor) else 1.0
+    return StandIn(made, tuple(slices), tuple(shapes), tuple(left_out), by_closure)
 
 
 def _pieces(vector: Tensor, sizes: list[int]) -> Pieces:
@@ -197,13 +148,21 @@ def _write(params: list[Tensor], values: Pieces) -> None:
             p.copy_(value.view_as(p))
 
 
-def _plainly(optimizer: Optimizer, params: list[Tensor], gradients: Pieces) -> None:
+def _plainly(optimizer: Optimizer, params: list[Tensor], gradients: Pieces) -> int:
     _backward(params, gradients)
     _step_of(optimizer)(optimizer)
+    return 0
 
 
-def _by_closure(optimizer: Optimizer, params: list[Tensor], gradients: Pieces) -> None:
-    _step_of(optimizer)(optimizer, lambda: _backward(params, gradients))
+def _by_closure(optimizer: Optimizer, params: list[Tensor], gradients: Pieces) -> int:
+    calls = []
+
+    def closure() -> Tensor:
+        calls.append(loss := _backward(params, gradients))
+        return loss
+
+    _step_of(optimizer)(optimizer, closure)
+    return len(calls)
 
 
 def _step_of(optimizer: Optimizer) -> Callable[..., Any]:

@@ -19,6 +19,8 @@ _FAMILIES = {
 _NONLINEARITIES = {
     "clipping": "with gradients limited inside step",
     "adaptive": "adaptive: its steps do not follow the size of gradients",
+    "skipping": "with large gradients skipped inside step",
+    "random": "random: the same gradients give other steps",
     "sign": "a sign method: its steps have one size",
     "other": "and neither adaptive nor a sign method",
 }

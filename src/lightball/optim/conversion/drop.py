@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,14 +16,17 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from lightball.errors import InputError
 from lightball.optim.conversion import schedulers, written_out
 from lightball.optim.conversion.loading import convert_older_states
+from lightball.optim.conversion.measured import require_as_said, require_own_step
 from lightball.optim.conversion.outcome import Dropped, changes, rates_of
-from lightball.optim.conversion.rule import Rule, rule_of, rules_of, unwrapped
+from lightball.optim.conversion.rule import GroupRule, group_rule, require_sgd
 from lightball.optim.conversion.scaling import scale_group, scale_groups
+from lightball.optim.rounding import is_rounded, writer
+from lightball.optim.svag import SVAG
 
 
 def drop_momentum(
     optimizer: Optimizer,
-    scheduler: LRScheduler | Literal["none"] | None = None,
+    scheduler: LRScheduler | Sequence[LRScheduler] | Literal["none"] | None = None,
     pending: Literal["match", "apply", "drop"] = "match",
     *,
     num_steps: int | None = None,
@@ -40,34 +44,54 @@ def drop_momentum(
     drops where rates take the factor, since momentum lags by as much at any time and matched SGD does not, and applies
     where they are averaged, since these leave out what the last gradients would have moved after the end.
 
-    States saved before are converted when loaded afterwards, with a warning. Raises `InputError`, with nothing
-    changed, for other optimizers and for what cannot be carried over. Source: arXiv:2307.15196, §2.
+    scheduler is one, or a list of all that are used. Wrappers of the optimizer are seen through. States saved before
+    are converted when loaded afterwards, with a warning. Raises `InputError`, with nothing changed, for other
+    optimizers, where momentum does not act (an audit is made), and for what cannot be carried over. Source:
+    arXiv:2307.15196, §2.
     """
     if pending not in ("match", "apply", "drop"):
         raise InputError(f"pending is {pending!r}; required is 'match', 'apply' (move by it now) or 'drop' (forget it)")
-    given, optimizer = optimizer, unwrapped(optimizer)
-    old = rules_of(optimizer)
+    if not (num_steps is None or type(num_steps) is int):
+        raise InputError(f"num_steps is {num_steps!r}; required is a whole number ≥ 1, how many steps are left")
+    given, optimizer = optimizer, require_sgd(optimizer)
+    require_own_step(given)
+    old = [group_rule(group) for group in optimizer.param_groups]
     carried = schedulers.carried(scheduler, given)
     plan = _plan(optimizer, carried, old, num_steps)
+    unknown = require_as_said(given, old)
     before = rates_of(optimizer)  # nothing has changed up to here
 
     buffers = _take_buffers(optimizer)
     lost = 0
     if pending == "apply" or (pending == "match" and plan.averaged):
-        lost = sum(_apply(taken, way) for taken, way in zip(buffers, plan.ways, strict=True))
+        share = 1 / given.ell if isinstance(given, SVAG) else 1.0  # of lr, in a step
+        lost = sum(_apply(optimizer, k, buffers[k], share * way) for k, way in enumerate(plan.ways))
     scale_groups(optimizer, plan.factors)
     _forget_momentum(optimizer)
     if plan.rates is not None:
-        carried = written_out.write_out(carried, optimizer, plan.rates)
-    elif carried is not None:
-        schedulers.scale(carried, plan.factors)
-    convert_older_states(optimizer, carried, [1.0] * len(old) if plan.averaged else plan.factors)
+        if not carried:
+            warnings.warn(
+                "momentum followed a schedule, and lr does now: step the scheduler that drop_momentum returns, "
+                "dropped.scheduler, after each step",
+                stacklevel=2,
+            )
+        carried = (written_out.write_out(carried[0] if carried else None, optimizer, plan.rates),)
+    else:
+        for each in carried:
+            schedulers.scale(each, plan.factors)
+    convert_older_states(
+        optimizer,
+        carried,
+        [GroupRule()] * len(old),
+        [1.0] * len(old) if plan.averaged else plan.factors,
+        written_out=plan.rates is not None,
+    )
     return Dropped(
-        scheduler=carried,
+        schedulers=carried,
         factors=None if plan.averaged else tuple(plan.factors),
-        groups=changes(before, rates_of(optimizer), old, [Rule()] * len(old)),
+        groups=changes(before, rates_of(optimizer), old, [GroupRule()] * len(old)),
         bytes_freed=sum(b.numel() * b.element_size() for taken in buffers for _, b in taken),
-        notes=_notes(old, plan, lost),
+        notes=(*_notes(old, plan, lost), *unknown, *schedulers.notes(carried, plan.factors)),
     )
 
 
@@ -81,13 +105,21 @@ class _Plan:
     averaged: bool = False
 
 
-def _plan(optimizer: Optimizer, scheduler: LRScheduler | None, rules: Sequence[Rule], num_steps: int | None) -> _Plan:
+def _plan(
+    optimizer: Optimizer, carried: Sequence[LRScheduler], rules: Sequence[GroupRule], num_steps: int | None
+) -> _Plan:
     factors = [rule.total for rule in rules]
     ways = [lr * rule.pending for lr, rule in zip(rates_of(optimizer), rules, strict=True)]
     scheduled = any(group.get("momentum_schedule") for group in optimizer.param_groups)
-    why_not = "momentum follows a schedule" if scheduled else schedulers.why_not_scaled(scheduler, factors)
+    why_not = "momentum follows a schedule" if scheduled else schedulers.why_not_scaled(carried, factors)
     if why_not is None:
         return _Plan(factors, ways)
+    if len(carried) > 1:
+        raise InputError(
+            f"the learning rate cannot be carried over by a factor: {why_not}; it can be written out for one scheduler "
+            f"only, and {len(carried)} were given: make one of them, as by ChainedScheduler or SequentialLR"
+        )
+    scheduler = carried[0] if carried else None
     left = _steps_left(scheduler) if num_steps is None else num_steps
     if left is None or left < 1:
         raise InputError(
@@ -95,7 +127,7 @@ def _plan(optimizer: Optimizer, scheduler: LRScheduler | None, rules: Sequence[R
             f"steps are left, to write them out (got {left})"
         )
     rates, momenta = written_out.ahead(optimizer, scheduler, left)
-    if not (scheduled or schedulers.writes_momentum(scheduler)):
+    if not (scheduled or schedulers.writes_momentum(carried)):
         return _Plan(factors, ways, (rates * np.array(factors)[:, None]).tolist())
     rows = [written_out.averaged(*row) for row in zip(rates, momenta, rules, strict=True)]
     return _Plan(factors, [way for _, way in rows], [row.tolist() for row, _ in rows], averaged=True)
@@ -122,24 +154,33 @@ def _take_buffers(optimizer: Optimizer) -> list[list[tuple[Tensor, Tensor]]]:
 
 
 @torch.no_grad()
-def _apply(buffers: Sequence[tuple[Tensor, Tensor]], way: float) -> int:
-    """x ← x − way · b; the number of buffers left out because they are not finite, as after an overflow."""
+def _apply(optimizer: Optimizer, number: int, buffers: Sequence[tuple[Tensor, Tensor]], way: float) -> int:
+    """x ← x − way · b; the number of buffers left out because they are not finite, as after an overflow.
+
+    Low-precision weights are rounded as the group of `lightball.optim.SGD` says.
+    """
+    group = {"rounding": "nearest", **optimizer.param_groups[number]}
     finite = [(p, buffer) for p, buffer in buffers if way and bool(buffer.isfinite().all())]
     for p, buffer in finite:
-        p.add_(buffer, alpha=-way)
+        if is_rounded(p, group):
+            write, rest = writer(p, optimizer.state[p], group)
+            exact = p.float() if rest is None else p.float() + rest
+            write(exact.sub_(buffer.float(), alpha=way), p, rest)
+        else:
+            p.add_(buffer, alpha=-way)
     return len(buffers) - len(finite) if way else 0
 
 
 def _forget_momentum(optimizer: Optimizer) -> None:
     """Also in the defaults, from which groups that are added later take what they are not told."""
-    scale_group(optimizer.defaults, rule_of(optimizer.defaults).total)
+    scale_group(optimizer.defaults, group_rule(optimizer.defaults).total)
     for group in (optimizer.defaults, *optimizer.param_groups):
         group.update(momentum=0.0, dampening=0.0, nesterov=False)
         if "momentum_schedule" in group:
             group["momentum_schedule"] = None
 
 
-def _notes(rules: Sequence[Rule], plan: _Plan, lost: int) -> tuple[str, ...]:
+def _notes(rules: Sequence[GroupRule], plan: _Plan, lost: int) -> tuple[str, ...]:
     notes = []
     if not plan.averaged and all(rule.momentum == 0 for rule in rules):
         notes.append("no group had momentum, so nothing changed but what may have been left in buffers")

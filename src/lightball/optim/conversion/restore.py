@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Literal
 
 from torch.optim import Optimizer
@@ -11,8 +12,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightball.errors import InputError
 from lightball.optim.conversion import schedulers
 from lightball.optim.conversion.loading import convert_older_states
+from lightball.optim.conversion.measured import require_own_step
 from lightball.optim.conversion.outcome import Restored, changes, rates_of
-from lightball.optim.conversion.rule import Rule, rules_of, unwrapped
+from lightball.optim.conversion.rule import GroupRule, group_rule, require_sgd
 from lightball.optim.conversion.scaling import scale_group, scale_groups
 from lightball.rules import Hyperparameters, validate
 
@@ -20,7 +22,7 @@ from lightball.rules import Hyperparameters, validate
 def with_momentum(
     optimizer: Optimizer,
     momentum: float | Sequence[float] = 0.9,
-    scheduler: LRScheduler | Literal["none"] | None = None,
+    scheduler: LRScheduler | Sequence[LRScheduler] | Literal["none"] | None = None,
     *,
     dampening: float = 0.0,
     nesterov: bool = False,
@@ -32,40 +34,50 @@ def with_momentum(
     1/(1 − μ) steps are shorter. Raises `InputError`, with nothing changed, for a group that has momentum already, for
     other optimizers, and for a scheduler whose rates cannot take a factor.
     """
-    given, optimizer = optimizer, unwrapped(optimizer)
-    old = rules_of(optimizer)
+    given, optimizer = optimizer, require_sgd(optimizer)
+    require_own_step(given)
+    old = [group_rule(group) for group in optimizer.param_groups]
     new = _rules(momentum, dampening, nesterov, [rule.canonical for rule in old])
-    for number, rule in enumerate(old):
-        if rule.momentum:
+    for number, (rule, group) in enumerate(zip(old, optimizer.param_groups, strict=True)):
+        scheduled = ", by a schedule" if group.get("momentum_schedule") else ""
+        if rule.momentum or scheduled:
             raise InputError(
-                f"group {number} has momentum {rule.momentum:g} already; required is 0: drop_momentum first"
+                f"group {number} has momentum {rule.momentum:g} already{scheduled}; required is none: drop_momentum "
+                "first"
             )
     factors = [1 / rule.total for rule in new]
     carried = schedulers.carried(scheduler, given)
     if why_not := schedulers.why_not_scaled(carried, factors):
         raise InputError(
-            f"{type(carried).__name__} cannot be carried over: {why_not}; required is a factor for its rates: make a "
-            "LambdaLR of them"
+            f"the scheduler cannot be carried over: {why_not}; required is a factor for its rates: make a LambdaLR of "
+            "them"
         )
     before = rates_of(optimizer)  # nothing has changed up to here
 
     scale_groups(optimizer, factors)
-    if carried is not None:
-        schedulers.scale(carried, factors)
+    for each in carried:
+        schedulers.scale(each, factors)
     scale_group(optimizer.defaults, factors[0])
     for group, rule in zip((optimizer.defaults, *optimizer.param_groups), (new[0], *new), strict=True):
         group.update(momentum=rule.momentum, dampening=rule.dampening, nesterov=rule.nesterov)
-    convert_older_states(optimizer, carried, factors)
+    convert_older_states(optimizer, carried, new, factors)
     return Restored(
-        scheduler=carried,
+        schedulers=carried,
         factors=tuple(factors),
         groups=changes(before, rates_of(optimizer), old, new),
-        notes=("buffers start empty: the first 1/(1 − momentum) steps are shorter",),
+        notes=(
+            "buffers start empty: the first 1/(1 − momentum) steps are shorter",
+            *schedulers.notes(carried, factors),
+        ),
     )
 
 
-def _rules(momentum: float | Sequence[float], dampening: float, nesterov: bool, canonical: list[bool]) -> list[Rule]:
-    momenta = list(momentum) if isinstance(momentum, Sequence) else [momentum] * len(canonical)
+def _rules(
+    momentum: float | Sequence[float], dampening: float, nesterov: bool, canonical: list[bool]
+) -> list[GroupRule]:
+    momenta = list(momentum) if isinstance(momentum, (list, tuple)) else [momentum] * len(canonical)
+    if not all(isinstance(each, Real) for each in momenta):
+        raise InputError(f"momentum is {momentum!r}; required is a number, 0 ≤ momentum < 1, or a list of one a group")
     if len(momenta) != len(canonical):
         raise InputError(
             f"momentum has {len(momenta)} numbers for {len(canonical)} groups; required is one number, or one a group"
@@ -75,11 +87,11 @@ def _rules(momentum: float | Sequence[float], dampening: float, nesterov: bool, 
             f"dampening is {dampening:g} and nesterov {nesterov} for the canonical convention, which has no such "
             "choice; leave them out"
         )
-    return [_rule(*each, dampening, nesterov) for each in zip(momenta, canonical, strict=True)]
+    return [_rule(float(each), own, dampening, nesterov) for each, own in zip(momenta, canonical, strict=True)]  # type: ignore[arg-type]
 
 
-def _rule(momentum: float, canonical: bool, dampening: float, nesterov: bool) -> Rule:
+def _rule(momentum: float, canonical: bool, dampening: float, nesterov: bool) -> GroupRule:
     """A group of momentum 0 has neither dampening nor Nesterov, as torch requires."""
-    rule = Rule(float(momentum), dampening if momentum else 0.0, nesterov and momentum != 0, canonical)
+    rule = GroupRule(momentum, dampening if momentum else 0.0, nesterov and momentum != 0, canonical)
     validate(Hyperparameters(1.0, rule.momentum, rule.dampening, nesterov=rule.nesterov))
     return rule

@@ -10,14 +10,15 @@ import torch
 from torch.optim import Optimizer
 
 from lightball.errors import InputError
+from lightball.optim.wrappers import unwrapped
 from lightball.rules import Setting
 
 
 @dataclass(frozen=True)
-class Rule:
+class GroupRule:
     """How a group uses its gradients, apart from the rate; the words are those of `torch.optim.SGD`.
 
-    canonical: m' = β m + (1 − β) g, whose dampening follows its momentum.
+    canonical: m' = β m + (1 − β) g, whose dampening follows its momentum, and is 0 here.
     """
 
     momentum: float = 0.0
@@ -27,7 +28,9 @@ class Rule:
 
     @property
     def total(self) -> float:
-        """How far a gradient moves x in all, per lr: (1 − dampening)/(1 − μ), or 1 in the canonical form."""
+        """How far a gradient moves x in all, per lr: (1 − dampening)/(1 − μ); 1 without momentum or if canonical."""
+        if self.momentum == 0:  # dampening and Nesterov then mean nothing
+            return 1.0
         if self.canonical:
             return Setting("ema", 1.0, self.momentum).effective_lr
         return Setting("torch", 1.0, self.momentum, self.dampening, self.nesterov).effective_lr
@@ -41,44 +44,33 @@ class Rule:
         first = self.momentum**2 if self.nesterov else self.momentum
         return first / (1 - self.momentum)
 
+    def does_as(self, other: GroupRule) -> bool:
+        """Whether steps are the same; without momentum, the other words mean nothing."""
+        return self == other or self.momentum == other.momentum == 0
 
-MOMENTUM_KEYS = ("momentum", "dampening", "nesterov", "momentum_schedule", "momentum_step")
-"""What a group says of its momentum; the last two are those of `lightball.optim.SGD`."""
 
-
-def rule_of(group: Mapping[str, Any]) -> Rule:
+def group_rule(group: Mapping[str, Any]) -> GroupRule:
     """The present rule of a group of SGD, of one saved in a state, or of the optimizer's defaults."""
     momentum, canonical = group.get("momentum", 0.0), group.get("convention") == "canonical"
     if callable(momentum):  # in the defaults of lightball.optim.SGD, whose groups hold the number
         momentum = momentum(0)
-    return Rule(float(momentum), float(group.get("dampening", 0.0)), bool(group.get("nesterov", False)), canonical)
+    dampening = 0.0 if canonical else float(group.get("dampening", 0.0))
+    return GroupRule(float(momentum), dampening, bool(group.get("nesterov", False)), canonical)
 
 
-def rules_of(optimizer: Optimizer) -> list[Rule]:
-    """The rule of each group. Raises `InputError` for an optimizer whose step is not that of SGD."""
-    require_sgd(optimizer)
-    return [rule_of(group) for group in optimizer.param_groups]
-
-
-def unwrapped(optimizer: Optimizer) -> Optimizer:
-    """What accelerate, and so Hugging Face's Trainer, has put its wrapper around; any other optimizer itself."""
-    if type(optimizer).__module__.partition(".")[0] == "accelerate":
-        inner: Optimizer = optimizer.optimizer  # type: ignore[attr-defined]
-        return inner
-    return optimizer
-
-
-def require_sgd(optimizer: Optimizer) -> None:
-    """Refuse, by name, what is neither `torch.optim.SGD` nor `lightball.optim.SGD`.
+def require_sgd(optimizer: object) -> Optimizer:
+    """The SGD inside an optimizer's wrappers; refuses, by name, what is neither torch's nor `lightball.optim.SGD`.
 
     A subclass counts if it leaves `step` alone: its groups would otherwise only seem to say what it does.
     """
     from lightball.optim.sgd import SGD
 
-    kind = type(optimizer)
-    if any(issubclass(kind, known) and kind.step is known.step for known in (torch.optim.SGD, SGD)):
-        return
-    if isinstance(getattr(optimizer, "optimizer", None), Optimizer):
+    inner = unwrapped(optimizer)
+    kind: Any = type(inner)
+    for known in (torch.optim.SGD, SGD):
+        if isinstance(inner, known) and kind.step is known.step:
+            return inner
+    if isinstance(getattr(inner, "optimizer", None), Optimizer):
         raise InputError(
             f"the optimizer is a {kind.__name__} around another one; required is the optimizer itself: "
             "give its .optimizer"

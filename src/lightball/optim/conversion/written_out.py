@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightball.errors import InputError, reason_of
-from lightball.optim.conversion.rule import Rule
+from lightball.optim.conversion.rule import GroupRule
 from lightball.rules import averaged_schedule
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _stand_in(optimizer: Optimizer) -> Optimizer:
 
 
 def averaged(
-    rates: Float64[np.ndarray, " step"], momenta: Float64[np.ndarray, " step"], rule: Rule
+    rates: Float64[np.ndarray, " step"], momenta: Float64[np.ndarray, " step"], rule: GroupRule
 ) -> tuple[Float64[np.ndarray, " step"], float]:
     """SGD's rates that move each gradient as far in all as momentum would, and the buffer's pending displacement.
 
