@@ -138,9 +138,9 @@ def compare(
     """Train TASK with SGD and with momentum SGD at matched effective learning rates, and say whether momentum helps.
 
     TASK is digits, digits-conv, cifar10, or your own file.py:function that returns a lightball.Workload; with --engine
-    command it is the command of a training script. Both rules are tuned on seeds of their own, then compared on fresh ones as
-    pairs: same initial weights, same data order. Finished runs are kept: the same command goes on from them, and
-    several at once share the work.
+    command it is the command of a training script. Both rules are tuned on seeds of their own, then compared on fresh
+    ones as pairs: same initial weights, same data order. Finished runs are kept: the same command goes on from them,
+    and several at once share the work.
 
     \b
     Examples:
