@@ -14,6 +14,7 @@ from typing import TypeVar
 from lightball.errors import InputError
 
 Used = TypeVar("Used")
+_OWN = "lightball_task_"
 
 
 def split(name: str) -> tuple[Path, str] | None:
@@ -31,10 +32,12 @@ def made_by(path: Path, function: str, use: Callable[[object], Used], example: s
     Raises:
         InputError: no such file or function, the function fails, or ``use`` raises it.
     """
+    if not function:
+        raise InputError(f"'{path}:' names no function: give one that returns a {wanted}, as {example}")
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}: give the path of a Python file, as {example}")
     # Registered under its own name, so that classes of the file can be found again.
-    name = f"lightball_task_{path.stem}"
+    name = f"{_OWN}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -48,6 +51,11 @@ def made_by(path: Path, function: str, use: Callable[[object], Used], example: s
         used = use(_run(spec.loader, module, path, function, wanted))
         undo.pop_all()
     return used
+
+
+def module_shown(name: str) -> str:
+    """A module's name as the user knows it: a file that :func:`made_by` runs has a name of ours."""
+    return name.removeprefix(_OWN)
 
 
 def _run(loader: Loader, module: ModuleType, path: Path, function: str, wanted: str) -> object:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 
 from lightball.errors import InputError
-from lightball.optim.auditing import audit_checkpoint
+from lightball.optim.auditing import audit_checkpoint, audit_text
 from lightball.optim.sgd import SGD
 
 
@@ -104,13 +106,57 @@ class Dangerous:
 def test_nothing_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = saved(tmp_path, {"optimizer": Dangerous()})
-    with pytest.raises(InputError, match=r"checkpoint.pt cannot be read safely \(.*\); required is a file of tensors"):
+    with pytest.raises(InputError, match=r"^checkpoint\.pt holds posix\.mkdir, which only executing code could load"):
         audit_checkpoint(path)
     assert not (tmp_path / "executed").exists()
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Dangerous()))
-    with pytest.raises(InputError, match=r"plain\.pt cannot be read safely"):
+    with pytest.raises(InputError, match=r"^plain\.pt "):
         audit_checkpoint(tmp_path / "plain.pt")
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.filterwarnings("error")
+def test_torch_does_not_advise_to_execute_a_file(tmp_path: Path) -> None:
+    unsafe = saved(tmp_path, {"args": argparse.Namespace(lr=0.1)})
+    damaged, script = tmp_path / "damaged.pt", tmp_path / "script.pt"
+    damaged.write_bytes(unsafe.read_bytes()[:200])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(nn.Linear(2, 1)).save(script)  # type: ignore[no-untyped-call]
+    said = {unsafe: "checkpoint.pt holds argparse.Namespace, which only executing code could load; save {'optimizer': "}
+    for path in (unsafe, damaged, script):
+        with pytest.raises(InputError) as caught:
+            audit_checkpoint(path)
+        assert str(caught.value).startswith(said.get(path, f"{path.name} is not a file of torch.save, or damaged; req"))
+        assert "weights_only" not in str(caught.value)
+        assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_state_without_entries_claims_nothing(tmp_path: Path, momentum: float) -> None:
+    optimizer = torch.optim.SGD(nn.Linear(5, 3).parameters(), 0.1, momentum=momentum)
+    (found,) = audit_checkpoint(saved(tmp_path, optimizer.state_dict()))
+    assert (found.momentum, found.momentum_active) == (momentum, momentum > 0)
+    assert (found.state_saved, found.state_bytes_per_parameter) == (False, 0)
+    empty = "no momentum buffers in this state: saved before the first step, or momentum is not used"
+    assert (empty in found.notes) is (momentum > 0)
+    text = audit_text([found])
+    assert "  state         none saved\n" in text
+    assert ", active" not in text
+
+
+def test_whether_decay_is_coupled_is_read_or_not_known(tmp_path: Path) -> None:
+    state = trained(lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1)).state_dict()
+    (group,) = state["param_groups"]
+    for said, way in [
+        (True, "0.1 beside the gradient (decoupled)"),
+        (False, "0.1 through the gradient (coupled)"),
+        (None, "0.1 (whether coupled is not known)"),
+    ]:
+        group["decoupled_weight_decay"] = said
+        (found,) = audit_checkpoint(saved(tmp_path, state))
+        assert found.decoupled is said
+        assert f"  weight decay  {way}\n" in audit_text([found])
 
 
 @pytest.mark.parametrize(
@@ -125,3 +171,5 @@ def test_files_without_a_state(tmp_path: Path, content: Any, message: str) -> No
         audit_checkpoint(saved(tmp_path, content))
     with pytest.raises(InputError, match=r"there is no file '.*gone.pt': give a checkpoint, or my_train.py:make_opt"):
         audit_checkpoint(tmp_path / "gone.pt")
+    with pytest.raises(InputError, match=r"is a folder: give a checkpoint in it"):
+        audit_checkpoint(tmp_path)

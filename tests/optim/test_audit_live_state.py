@@ -40,7 +40,10 @@ def test_buffers_that_the_loop_zeroes() -> None:
     (found,) = audit(optimizer)
     assert (found.momentum, found.momentum_active) == (0.9, False)
     assert found.notes[0].startswith("step has momentum, but its buffers are all zero now")
-    assert "0.9, not active" in audit_text([found])
+    lines = audit_text([found]).splitlines()
+    assert "  momentum      0.9, not active" in lines  # and no word on how long it remembers
+    assert lines[6].startswith("  note          step has momentum, but")
+    assert lines[-2:] == ["", UNSEEN]
 
 
 def test_buffers_that_the_loop_clears() -> None:
@@ -103,6 +106,19 @@ def test_a_state_that_is_set_up_before_the_first_step_is_no_sign_of_steps() -> N
     assert found.momentum_active is True
 
 
+def test_momentum_that_follows_a_schedule_is_said() -> None:
+    scheduled = "momentum follows a schedule; 0.5 is its value now"
+    constant, moving = nn.Linear(5, 3), nn.Linear(5, 3)
+    assert scheduled in audit(SGD(moving.parameters(), 0.1, lambda k: 0.5 + 0.01 * min(k, 10)))[0].notes
+    assert scheduled not in audit(SGD(constant.parameters(), 0.1, 0.5))[0].notes
+    for cycled in (True, False):
+        optimizer = torch.optim.SGD(nn.Linear(5, 3).parameters(), 0.1, momentum=0.9)
+        torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, 0.5, total_steps=10, cycle_momentum=cycled, max_momentum=0.5, base_momentum=0.4
+        )
+        assert (scheduled in audit(optimizer)[0].notes) is cycled
+
+
 def test_frozen_parameters_are_counted() -> None:
     model = nn.Linear(5, 3)
     model.bias.requires_grad_(False)
@@ -122,7 +138,9 @@ def test_text_fits_a_terminal_and_json_has_the_fields() -> None:
         "  effective lr  1, from lr 0.1",
         "  momentum      0.9, active; it remembers 10 steps",
     ]
-    assert sum("  note" in line for line in lines) == 1
+    assert not any("  note" in line for line in lines)
+    assert lines[-1] == UNSEEN
+    assert str(found[0]) == audit_text(found[:1])
     assert "  first step    counts 2 times as much as every other" in lines
     first = audit_json(found)[0]
     wanted = {

@@ -157,8 +157,13 @@ def test_rates_written_out_load_only_into_such() -> None:
     expected = train(optimizer, scheduler)
     with pytest.raises(InputError, match=r"the state is of step 5, before the scheduler's rates were written out"):
         scheduler.load_state_dict(old[1])
+    unaware = made(make=make)
+    unaware[0].load_state_dict(copy.deepcopy(new[0]))
+    unaware[1].load_state_dict(copy.deepcopy(new[1]))
+    with pytest.raises(KeyError, match="max_lr"):
+        train(*unaware)
     fresh = made(make=make)
-    drop_momentum(*fresh)
+    assert "note: checkpoints from now on load only after drop_momentum on the fresh" in str(drop_momentum(*fresh))
     fresh[0].load_state_dict(new[0])
     fresh[1].load_state_dict(new[1])
     assert train(*fresh) == expected

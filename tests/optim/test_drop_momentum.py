@@ -235,6 +235,7 @@ def test_a_schedule_of_momentum_is_averaged_over_the_rest() -> None:
                 done = drop_momentum(optimizer, num_steps=20)
             assert done.factors is None
             assert done.scheduler is not None
+            assert "new, a WrittenOutLR: call dropped.scheduler.step() after each optimizer.step()" in str(done)
         for _ in range(20):
             step(optimizer, 1.0)
             if drops:
@@ -250,13 +251,33 @@ def test_the_summary_says_what_changed() -> None:
     optimizer = torch.optim.SGD([p], lr=0.01, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5)
     step(optimizer, 1.0)
-    assert str(drop_momentum(optimizer, scheduler)).splitlines() == [
+    done = drop_momentum(optimizer, scheduler, num_steps=9)
+    assert str(done).splitlines() == [
         "momentum dropped",
         "group 0: lr 0.01 → 0.1, momentum 0.9 → 0",
         "scheduler: StepLR, carried over",
+        "pending: dropped",
         "freed: 8,000 bytes of momentum buffers",
+        "note: num_steps was not needed: the rates of every later step take the factor",
     ]
-    assert "note: no group had momentum" in str(drop_momentum(optimizer, scheduler))
+    assert done.factors == (10.0,)
+    again = str(drop_momentum(optimizer, scheduler))
+    assert again.startswith("nothing to drop")
+    assert "pending: none" in again
+    assert "note: no group had momentum" in again
+
+
+@pytest.mark.parametrize("pending", ["apply", "drop"])
+def test_the_summary_says_what_became_of_the_rest(pending: Any) -> None:
+    for options, said in (
+        ({"dampening": 0.5}, "lr 0.01 → 0.05, momentum 0.9 → 0, dampening 0.5 → 0"),
+        ({"nesterov": True}, "lr 0.01 → 0.1, momentum 0.9 → 0, Nesterov on → off"),
+    ):
+        optimizer = torch.optim.SGD([parameter()], lr=0.01, momentum=0.9, **options)  # type: ignore[arg-type]
+        step(optimizer, 1.0)
+        shown = str(drop_momentum(optimizer, pending=pending)).splitlines()
+        assert f"group 0: {said}" in shown
+        assert {"apply": "pending: weights moved by it", "drop": "pending: dropped"}[pending] in shown
 
 
 class Clipping(torch.optim.SGD):
@@ -269,11 +290,14 @@ class Renamed(torch.optim.SGD):
 
 
 def test_other_optimizers_are_refused_by_name() -> None:
-    for kind in (torch.optim.AdamW, torch.optim.LBFGS, Clipping):
-        with pytest.raises(
-            InputError, match=rf"the optimizer is a {kind.__name__}; required is torch\.optim\.SGD.*audit"
-        ):
+    for kind in (torch.optim.AdamW, torch.optim.LBFGS):
+        with pytest.raises(InputError, match=rf"of class {kind.__name__}, whose steps have no match in SGD"):
             drop_momentum(kind([parameter()]))
+    with pytest.raises(InputError, match=r"of class Clipping; required is torch\.optim\.SGD.*audit"):
+        drop_momentum(Clipping([parameter()]))
+    for wrong in (torch.nn.Linear(1, 1), [], {}):
+        with pytest.raises(InputError, match=rf"of class {type(wrong).__name__}; required is torch\.optim\.SGD.*loop"):
+            drop_momentum(wrong)  # type: ignore[arg-type]
     assert drop_momentum(Renamed([parameter()], lr=0.1, momentum=0.9)).factors == pytest.approx([10])
 
 
@@ -475,7 +499,7 @@ def test_the_pending_way_is_written_as_the_weights_are_rounded(rounding: Any) ->
 
 def test_num_steps_is_a_whole_number() -> None:
     optimizer = torch.optim.SGD([parameter()], lr=0.1, momentum=0.9)
-    for wrong in ("3", 3.0, True):
+    for wrong in ("3", 3.0, True, -1, 0):
         with pytest.raises(InputError, match=rf"num_steps is {wrong!r}; required is a whole number ≥ 1"):
             drop_momentum(optimizer, num_steps=wrong)  # type: ignore[arg-type]
 

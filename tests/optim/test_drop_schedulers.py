@@ -184,6 +184,7 @@ def test_changing_momentum_gives_what_each_gradient_would_have_moved(options: di
     assert isinstance(scheduler, WrittenOutLR)
     assert done.scheduler is scheduler
     assert "averaged over the changing momentum" in str(done)
+    assert "scheduler: OneCycleLR → WrittenOutLR\npending: weights moved by it" in str(done)
     np.testing.assert_allclose(np.ravel(trained(optimizer, scheduler, 18)), expected, rtol=1e-9)
     assert optimizer.param_groups[0]["momentum"] == 0
     assert not optimizer.state
@@ -260,8 +261,9 @@ def test_what_cannot_be_written_out_says_why() -> None:
         drop_momentum(optimizer, Metric(optimizer), num_steps=5)
     optimizer = optimizer_of()
     scheduler = lrs.OneCycleLR(optimizer, 0.1, 20)
-    with pytest.raises(InputError, match=r"cannot be run 30 steps ahead: Tried to step 21 times"):
-        drop_momentum(optimizer, scheduler, num_steps=30)
+    for wrong in (30, 19):
+        with pytest.raises(InputError, match=rf"num_steps is {wrong}, but the OneCycleLR has 20 steps left"):
+            drop_momentum(optimizer, scheduler, num_steps=wrong)
     assert type(scheduler) is lrs.OneCycleLR
 
 
@@ -272,8 +274,10 @@ def test_schedulers_that_do_not_belong_are_refused() -> None:
         drop_momentum(other, scheduler)
     with pytest.raises(InputError, match=r"would write its old rates; required is every scheduler"):
         drop_momentum(optimizer)
-    with pytest.raises(InputError, match=r"the scheduler is a int"):
+    with pytest.raises(InputError, match=r"the scheduler is a int.*give scheduler='none' and multiply"):
         drop_momentum(optimizer, 3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"scheduler is 'None'; required is a scheduler, 'none' or None"):
+        drop_momentum(optimizer, "None")  # type: ignore[arg-type]
     assert optimizer.param_groups[0]["momentum"] == 0.9
     assert drop_momentum(optimizer, "none").scheduler is None
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from lightball.optim.auditing.words import audit_text
+
 Family = Literal["sgd", "sgdm", "nesterov", "linear, other", "not linear", "unknown"]
 Nonlinearity = Literal["clipping", "skipping", "adaptive", "sign", "random", "other"]
 
@@ -31,6 +33,9 @@ class Audited:
         gradients. Without momentum both are the same rule, and it is called coupled.
     decay_per_step: by which part of themselves weights shrink in a step, in steady state.
     clips_at: the size of gradients that ``clipping`` lets through; a note says of what.
+    state_saved: whether a checkpoint holds a state of the group's parameters; None for an optimizer in memory.
+
+    Printed, it is what ``lightball audit`` prints.
     """
 
     group: int
@@ -51,7 +56,11 @@ class Audited:
     maximize: bool | None = None
     clips_at: float | None = None
     state_bytes_per_parameter: float | None = None
+    state_saved: bool | None = None
     notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return audit_text([self])
 
 
 def audit_json(audited: Sequence[Audited]) -> list[dict[str, Any]]:

@@ -17,12 +17,9 @@ from lightball.optim.auditing.rates import factor, raised_rates
 from lightball.optim.auditing.responses import LATE, SCALES, Responses, excitation, measure
 from lightball.optim.auditing.rule import EXACT, SINGLE, FoundRule, find_rule
 from lightball.optim.auditing.stand_in import maker, undisturbed
+from lightball.optim.auditing.words import UNSEEN as UNSEEN
 from lightball.optim.wrappers import layers
-
-UNSEEN = (
-    "what happens to gradients outside step is not seen: clipping in the loop, a GradScaler, accumulation, or a buffer "
-    "that the loop clears"
-)
+from lightball.user_files import module_shown
 
 
 def audit(optimizer: object) -> tuple[Audited, ...]:
@@ -169,6 +166,6 @@ class Bench:
 
 def _name(optimizer: Optimizer) -> str:
     kind = type(optimizer)
-    module = kind.__module__
+    module = module_shown(kind.__module__)
     # torch.optim.sgd.SGD is known as torch.optim.SGD
     return f"{'torch.optim' if module.startswith('torch.optim.') else module}.{kind.__qualname__}"

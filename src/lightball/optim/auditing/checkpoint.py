@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightball.errors import InputError, reason_of
-from lightball.optim.auditing.audited import Audited, number
+from lightball.errors import InputError
+from lightball.optim.auditing.audited import Audited, number, rounded
 from lightball.optim.auditing.auditor import audit
 from lightball.optim.in_backward import PREVIOUS_NORM
 from lightball.optim.sgd import SGD
@@ -32,6 +34,8 @@ _UNKNOWN = (
     "that makes the optimizer"
 )
 
+_EMPTY = "no momentum buffers in this state: saved before the first step, or momentum is not used"
+
 
 def audit_checkpoint(path: str | Path) -> tuple[Audited, ...]:
     """What the optimizer states in a `torch.save`d file say, group by group; nothing in the file is executed.
@@ -43,15 +47,11 @@ def audit_checkpoint(path: str | Path) -> tuple[Audited, ...]:
         InputError: there is no such file, it holds more than tensors and plain values, or no optimizer's state.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder: give a checkpoint in it, or my_train.py:make_optimizer")
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}: give a checkpoint, or my_train.py:make_optimizer")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of the many kinds that a damaged or unsafe file raises
-        raise InputError(
-            f"{path.name} cannot be read safely ({reason_of(error)}); required is a file of tensors and plain values "
-            "only, as from torch.save(optimizer.state_dict(), path)"
-        ) from error
+    saved = _loaded(path)
     found = list(_states(saved, ""))
     if not found:
         raise InputError(
@@ -63,6 +63,25 @@ def audit_checkpoint(path: str | Path) -> tuple[Audited, ...]:
         replace(one, optimizer=f"{one.optimizer} in {where}") if several else one
         for where, state in found
         for one in _audited(state)
+    )
+
+
+def _loaded(path: Path) -> Any:
+    """What the file holds. torch's own words are kept back: they advise to execute what is in it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of the many kinds that a damaged or unsafe file raises
+        unsafe = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if unsafe is None:
+        raise InputError(
+            f"{path.name} is not a file of torch.save, or damaged; required is one of tensors and plain values, as "
+            "from torch.save({'optimizer': optimizer.state_dict()}, path)"
+        )
+    raise InputError(
+        f"{path.name} holds {unsafe[1]}, which only executing code could load; save "
+        "{'optimizer': optimizer.state_dict()} alone"
     )
 
 
@@ -88,10 +107,23 @@ def _audited(state: dict[str, Any]) -> tuple[Audited, ...]:
     if groups and all(group.keys() >= _SGD for group in groups) and not foreign:
         optimizer = _rebuilt(state)
         name = f"{'lightball' if isinstance(optimizer, SGD) else 'torch'}.optim.SGD"
-        return tuple(replace(one, notes=(_REBUILT.format(name=name), *one.notes)) for one in audit(optimizer))
+        note = _REBUILT.format(name=name)
+        return tuple(_as_saved(one, groups[one.group], state["state"], note) for one in audit(optimizer))
     adaptive = bool(kept & _SECOND_MOMENTS)
     note = _UNKNOWN.format(why=f", which has no {foreign[0]!r}" if foreign else "")
     return tuple(_only_read(index, group, state["state"], adaptive, note) for index, group in enumerate(groups))
+
+
+def _as_saved(one: Audited, group: dict[str, Any], states: dict[Any, Any], note: str) -> Audited:
+    """What was found with a rebuilt optimizer, with the state of the file in place of that of the copy."""
+    size = _state_size(group, states)
+    saved = _is_saved(group, states)
+    notes = (note, *one.notes) if saved or not one.momentum else (_EMPTY, note, *one.notes)
+    return replace(one, state_bytes_per_parameter=rounded(size), state_saved=saved, notes=notes)
+
+
+def _is_saved(group: dict[str, Any], states: dict[Any, Any]) -> bool:
+    return any(key in states for key in group["params"])
 
 
 def _known_keys() -> set[str]:
@@ -121,12 +153,8 @@ def _placeholder(values: dict[str, Any] | None) -> torch.nn.Parameter:
 
 
 def _only_read(index: int, group: dict[str, Any], states: dict[Any, Any], adaptive: bool, note: str) -> Audited:
-    """What a group says of itself; how many elements its parameters have is known from what has the most."""
-    held = [states[key] for key in group["params"] if isinstance(states.get(key), dict)]
-    tensors = [[value for value in values.values() if isinstance(value, Tensor)] for values in held]
-    sizes = [max((t.numel() for t in each), default=0) for each in tensors]
-    total = sum(t.numel() * t.element_size() for each in tensors for t in each)
-    momentum = group.get("momentum")
+    """What a group says of itself."""
+    momentum, decoupled = group.get("momentum"), group.get("decoupled_weight_decay")
     return Audited(
         index,
         "an optimizer",
@@ -135,6 +163,17 @@ def _only_read(index: int, group: dict[str, Any], states: dict[Any, Any], adapti
         lr=number(group.get("lr")),
         momentum=None if adaptive else number(momentum),
         weight_decay=number(group.get("weight_decay")),
-        state_bytes_per_parameter=total / sum(sizes) if sum(sizes) else 0.0,
+        decoupled=decoupled if isinstance(decoupled, bool) else None,
+        state_bytes_per_parameter=_state_size(group, states),
+        state_saved=_is_saved(group, states),
         notes=(note,),
     )
+
+
+def _state_size(group: dict[str, Any], states: dict[Any, Any]) -> float:
+    """Bytes per element; how many elements a parameter has is known from the largest tensor that is kept of it."""
+    held = [states[key] for key in group["params"] if isinstance(states.get(key), dict)]
+    tensors = [[value for value in values.values() if isinstance(value, Tensor)] for values in held]
+    sizes = [max((t.numel() for t in each), default=0) for each in tensors]
+    total = sum(t.numel() * t.element_size() for each in tensors for t in each)
+    return total / sum(sizes) if sum(sizes) else 0.0

@@ -12,6 +12,7 @@ from lightball.optim.auditing.stand_in import StandIn
 
 _AGREES = 1e-5  # relative
 _ROOM = {"weight_decay": 1e-12}  # what rounding of positions leaves of it
+_CYCLED = {"base_momentum", "max_momentum"}  # which OneCycleLR leaves in groups whose momentum it moves
 _PASSED_THROUGH = "_wrapped_by_lr_sched"  # torch's schedulers count steps around the optimizer's own
 
 
@@ -39,9 +40,16 @@ def contradictions(group: dict[str, Any], rule: FoundRule, factor: float) -> tup
     return tuple(notes)
 
 
+def momentum_now(group: dict[str, Any]) -> str:
+    """The note on a group whose momentum, or first beta, is moved by a schedule."""
+    value = group["momentum"] if "momentum" in group else group["betas"][0]
+    return f"momentum follows a schedule; {float(value):.6g} is its value now"
+
+
 def copy_notes(optimizer: Optimizer, group: dict[str, Any], layout: StandIn) -> tuple[str, ...]:
     """What the experiments left out of this optimizer."""
-    notes = []
+    scheduled = group.get("momentum_schedule") is not None or group.keys() >= _CYCLED
+    notes = [momentum_now(group)] if scheduled else []
     hooks = [h for name in ("pre", "post") for h in getattr(optimizer, f"_optimizer_step_{name}_hooks", {})]
     if hooks:
         notes.append(f"{len(hooks)} hook{'s' if len(hooks) > 1 else ''} on step were not called")

@@ -19,7 +19,7 @@ from lightball.optim.conversion.loading import convert_older_states
 from lightball.optim.conversion.measured import require_as_said, require_own_step
 from lightball.optim.conversion.outcome import Dropped, changes, rates_of
 from lightball.optim.conversion.rule import GroupRule, group_rule, require_sgd
-from lightball.optim.conversion.scaling import scale_group, scale_groups
+from lightball.optim.conversion.scaling import scale_group, scale_groups, scaled
 from lightball.optim.rounding import is_rounded, writer
 from lightball.optim.svag import SVAG
 
@@ -51,7 +51,7 @@ def drop_momentum(
     """
     if pending not in ("match", "apply", "drop"):
         raise InputError(f"pending is {pending!r}; required is 'match', 'apply' (move by it now) or 'drop' (forget it)")
-    if not (num_steps is None or type(num_steps) is int):
+    if not (num_steps is None or (type(num_steps) is int and num_steps >= 1)):
         raise InputError(f"num_steps is {num_steps!r}; required is a whole number ≥ 1, how many steps are left")
     given, optimizer = optimizer, require_sgd(optimizer)
     require_own_step(given)
@@ -62,12 +62,14 @@ def drop_momentum(
     before = rates_of(optimizer)  # nothing has changed up to here
 
     buffers = _take_buffers(optimizer)
-    lost = 0
-    if pending == "apply" or (pending == "match" and plan.averaged):
+    number_of_buffers, lost = sum(len(taken) for taken in buffers), 0
+    moves = any(plan.ways) and (pending == "apply" or (pending == "match" and plan.averaged))
+    if moves:
         share = 1 / given.ell if isinstance(given, SVAG) else 1.0  # of lr, in a step
         lost = sum(_apply(optimizer, k, buffers[k], share * way) for k, way in enumerate(plan.ways))
     scale_groups(optimizer, plan.factors)
     _forget_momentum(optimizer)
+    were: tuple[str | None, ...] = tuple(type(each).__name__ for each in carried)
     if plan.rates is not None:
         if not carried:
             warnings.warn(
@@ -75,6 +77,8 @@ def drop_momentum(
                 "dropped.scheduler, after each step",
                 stacklevel=2,
             )
+        were = were or (None,)
+        schedulers.forget_cycles(optimizer)
         carried = (written_out.write_out(carried[0] if carried else None, optimizer, plan.rates),)
     else:
         for each in carried:
@@ -88,10 +92,12 @@ def drop_momentum(
     )
     return Dropped(
         schedulers=carried,
-        factors=None if plan.averaged else tuple(plan.factors),
+        factors=None if plan.averaged else tuple(scaled(1.0, factor) for factor in plan.factors),
         groups=changes(before, rates_of(optimizer), old, [GroupRule()] * len(old)),
+        pending="none" if number_of_buffers == 0 else "applied" if moves and lost < number_of_buffers else "dropped",
         bytes_freed=sum(b.numel() * b.element_size() for taken in buffers for _, b in taken),
-        notes=(*_notes(old, plan, lost), *unknown, *schedulers.notes(carried, plan.factors)),
+        notes=(*_notes(old, plan, lost, num_steps), *unknown, *schedulers.notes(carried, plan.factors)),
+        schedulers_were=were,
     )
 
 
@@ -112,6 +118,12 @@ def _plan(
     ways = [lr * rule.pending for lr, rule in zip(rates_of(optimizer), rules, strict=True)]
     scheduled = any(group.get("momentum_schedule") for group in optimizer.param_groups)
     why_not = "momentum follows a schedule" if scheduled else schedulers.why_not_scaled(carried, factors)
+    known = _steps_left(carried[0]) if len(carried) == 1 else None
+    if num_steps is not None and known is not None and num_steps != known:
+        raise InputError(
+            f"num_steps is {num_steps}, but the OneCycleLR has {known} steps left; required is that number: leave "
+            "num_steps out"
+        )
     if why_not is None:
         return _Plan(factors, ways)
     if len(carried) > 1:
@@ -120,7 +132,7 @@ def _plan(
             f"only, and {len(carried)} were given: make one of them, as by ChainedScheduler or SequentialLR"
         )
     scheduler = carried[0] if carried else None
-    left = _steps_left(scheduler) if num_steps is None else num_steps
+    left = known if num_steps is None else num_steps
     if left is None or left < 1:
         raise InputError(
             f"the learning rate cannot be carried over by a factor: {why_not}; required is num_steps ≥ 1, how many "
@@ -133,7 +145,7 @@ def _plan(
     return _Plan(factors, [way for _, way in rows], [row.tolist() for row, _ in rows], averaged=True)
 
 
-def _steps_left(scheduler: LRScheduler | None) -> int | None:
+def _steps_left(scheduler: LRScheduler) -> int | None:
     """For OneCycleLR, which knows; the step at hand is one of them."""
     return scheduler.total_steps - scheduler.last_epoch if isinstance(scheduler, OneCycleLR) else None
 
@@ -180,7 +192,7 @@ def _forget_momentum(optimizer: Optimizer) -> None:
             group["momentum_schedule"] = None
 
 
-def _notes(rules: Sequence[GroupRule], plan: _Plan, lost: int) -> tuple[str, ...]:
+def _notes(rules: Sequence[GroupRule], plan: _Plan, lost: int, num_steps: int | None) -> tuple[str, ...]:
     notes = []
     if not plan.averaged and all(rule.momentum == 0 for rule in rules):
         notes.append("no group had momentum, so nothing changed but what may have been left in buffers")
@@ -189,6 +201,9 @@ def _notes(rules: Sequence[GroupRule], plan: _Plan, lost: int) -> tuple[str, ...
         notes.append(
             f"the scheduler is a WrittenOutLR now, to be stepped after each step: {len(plan.rates[0])} rates, {how}"
         )
+        notes.append("checkpoints from now on load only after drop_momentum on the fresh optimizer and scheduler")
+    elif num_steps is not None:
+        notes.append("num_steps was not needed: the rates of every later step take the factor")
     if lost:
         notes.append(f"{lost} buffers are not finite and were dropped, not applied")
     return tuple(notes)

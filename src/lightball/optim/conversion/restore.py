@@ -15,7 +15,7 @@ from lightball.optim.conversion.loading import convert_older_states
 from lightball.optim.conversion.measured import require_own_step
 from lightball.optim.conversion.outcome import Restored, changes, rates_of
 from lightball.optim.conversion.rule import GroupRule, group_rule, require_sgd
-from lightball.optim.conversion.scaling import scale_group, scale_groups
+from lightball.optim.conversion.scaling import scale_group, scale_groups, scaled
 from lightball.rules import Hyperparameters, validate
 
 
@@ -63,13 +63,17 @@ def with_momentum(
     convert_older_states(optimizer, carried, new, factors)
     return Restored(
         schedulers=carried,
-        factors=tuple(factors),
+        factors=tuple(scaled(1.0, factor) for factor in factors),
         groups=changes(before, rates_of(optimizer), old, new),
-        notes=(
-            "buffers start empty: the first 1/(1 − momentum) steps are shorter",
-            *schedulers.notes(carried, factors),
-        ),
+        notes=(*_shorter_steps(new), *schedulers.notes(carried, factors)),
     )
+
+
+def _shorter_steps(rules: Sequence[GroupRule]) -> tuple[str, ...]:
+    longest = max(rule.momentum for rule in rules)
+    if longest == 0:
+        return ()
+    return (f"buffers start empty: about the first {1 / (1 - longest):.3g} steps, 1/(1 − momentum), are shorter",)
 
 
 def _rules(

@@ -75,7 +75,18 @@ def require_sgd(optimizer: object) -> Optimizer:
             f"the optimizer is a {kind.__name__} around another one; required is the optimizer itself: "
             "give its .optimizer"
         )
+    required = "required is torch.optim.SGD or lightball.optim.SGD"
+    if not isinstance(inner, Optimizer):
+        raise InputError(
+            f"the optimizer is of class {kind.__name__}; {required}: give the object whose step() the loop calls"
+        )
+    if kind.__module__.startswith("torch.optim."):
+        raise InputError(
+            f"the optimizer is of class {kind.__name__}, whose steps have no match in SGD: its momentum can neither be "
+            f"dropped nor given; {required}"
+        )
     raise InputError(
-        f"the optimizer is a {kind.__name__}; required is torch.optim.SGD or lightball.optim.SGD, whose groups say "
-        "what its steps do: look with lightball.optim.audit what this one does, then make an SGD of its effective lr"
+        f"the optimizer is of class {kind.__name__}; {required}, whose groups say what its steps do: look with "
+        "lightball.optim.audit whether the steps of this one have a match in SGD; if so, make an SGD of the effective "
+        "lr that it shows"
     )

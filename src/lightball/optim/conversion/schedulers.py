@@ -92,6 +92,16 @@ def scale(scheduler: LRScheduler, factors: Sequence[float]) -> None:
                 setattr(part, name, scaled(getattr(part, name), min(factors)))
 
 
+def forget_cycles(optimizer: Optimizer) -> None:
+    """Take out of the groups what OneCycleLR and CyclicLR keep there, once their rates are written out.
+
+    A fresh OneCycleLR goes by the bounds that it finds in the groups of a loaded state: without them it fails.
+    """
+    for group in optimizer.param_groups:
+        for key in ("max_lr", "min_lr", "max_momentum", "base_momentum"):
+            group.pop(key, None)
+
+
 def notes(carried: Sequence[LRScheduler], factors: Sequence[float]) -> tuple[str, ...]:
     """Where a factor alone leaves the match: one `eps` of ReduceLROnPlateau cannot take several."""
     plateaus = [s for scheduler in carried for s in parts(scheduler) if isinstance(s, lr_scheduler.ReduceLROnPlateau)]
@@ -127,9 +137,12 @@ def _checked(scheduler: object, optimizer: Optimizer) -> LRScheduler:
     name = type(scheduler).__name__
     if type(scheduler).__module__.partition(".")[0] == "accelerate":
         scheduler = getattr(scheduler, "scheduler", scheduler)
+    if isinstance(scheduler, str):
+        raise InputError(f"scheduler is {scheduler!r}; required is a scheduler, 'none' or None")
     if not isinstance(scheduler, LRScheduler):
         raise InputError(
-            f"the scheduler is a {name}; required is one of torch.optim.lr_scheduler: write its rates as a LambdaLR"
+            f"the scheduler is a {name}; required is one of torch.optim.lr_scheduler: write its rates as a LambdaLR, "
+            "or give scheduler='none' and multiply the rates that it writes by the factors that are returned"
         )
     if not _writes_to(scheduler, optimizer):
         raise InputError(f"the {name} belongs to another optimizer; required is the one made on this optimizer")
