@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from lightball import Data, InputError, Workload
 from lightball.studies.engines.process import train_run
+from lightball.studies.engines.tasks import source_of
 from lightball.studies.runs import Run
 from lightball.studies.settings import Settings
 from lightball.training import History, Point, Recipe, load_model, train
@@ -59,6 +61,22 @@ def test_what_is_drawn_is_part_of_the_identity() -> None:
     assert identity(task()) == identity(task())
     assert identity(other) != identity(task())
     assert fingerprint(other, together=False) != fingerprint(task(), together=False)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    by: int
+    of: Callable[[int], tuple[Data, Data]] = sample
+
+    def __call__(self, seed: int) -> tuple[Data, Data]:
+        return self.of(seed + self.by if seed else seed)
+
+
+def test_a_draw_that_differs_at_other_seeds_only_is_another_source() -> None:
+    one, again, other = (task(draw=Shifted(by)) for by in (1, 1, 2))
+
+    assert identity(one) == identity(other)  # which holds the data of seed 0
+    assert source_of(one) == source_of(again) != source_of(other)
 
 
 def few(seed: int) -> tuple[Data, Data]:

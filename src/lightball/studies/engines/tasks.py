@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,8 @@ def _code(function: Callable[..., Any]) -> str:
     try:
         return inspect.getsource(function)
     except (OSError, TypeError):  # typed into a shell, made by exec or partial, or written in C
+        if is_dataclass(function):  # what its fields say, without where in memory that lies
+            return re.sub(r" at 0x[0-9a-f]+", "", repr(function))
         return getattr(function, "__qualname__", type(function).__name__)
 
 
