@@ -29,7 +29,8 @@ def test_eigenvalues_of_the_digits_perceptron_are_those_of_arpack(num_steps: int
     )
     for found, which in ((largest, "LA"), (smallest, "SA")):
         (exact,) = eigsh(operator, 1, which=which, return_eigenvectors=False, tol=1e-12)
-        assert abs(found.value - exact) <= min(found.residual, 1e-8)
+        rounding = 16 * torch.finfo(torch.float64).eps * abs(exact)  # of ARPACK, whose value is not λ itself either
+        assert abs(found.value - exact) <= min(found.residual + rounding, 1e-8)
         assert 0 < found.residual < 2e-8
         assert found.converged
     assert product.dim == 9610
