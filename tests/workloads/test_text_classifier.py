@@ -13,7 +13,7 @@ from lightball import InputError
 from lightball.oracles import build
 from lightball.training import Recipe, train
 from lightball.workloads import check
-from lightball.workloads.text import TASKS, few_shot
+from lightball.workloads.text import TASKS, evaluation_rows, few_shot
 from lightball.workloads.text.encoding import Encoder, word_ids
 from lightball.workloads.text.models import EncoderClassifier, without_padding
 from lightball.workloads.text.pretrained import load_weights
@@ -184,7 +184,7 @@ def test_real_texts_train(task, k):
     workload = check(workload, together=False).of_seed(2)
 
     sgd, sgdm = (
-        train(workload, Recipe(4, 0.1, momentum, epochs=4 if task == "sst2" else 3, eval_every=50), seed=2)
+        train(workload, Recipe(4, 0.05, momentum, epochs=4 if task == "sst2" else 3, eval_every=50), seed=2)
         for momentum in (0.0, 0.9)
     )
 
@@ -193,3 +193,19 @@ def test_real_texts_train(task, k):
         assert history.points[-1].train_loss < 0.8 * history.points[0].train_loss
     assert sgd.points[0] == sgdm.points[0]  # the same weights on the same sample
     assert isinstance(build(workload.model, 2), EncoderClassifier)
+
+
+@with_data
+def test_examples_come_by_length_with_their_labels():
+    workload = few_shot("sst2", MINILM, k=8, num_test=40)
+    rows = evaluation_rows(TASKS["sst2"], 40)
+    unsorted = Encoder(TASKS["sst2"], MINILM)(rows)
+
+    for data in (workload.train, workload.validation, workload.test):
+        lengths = (data.inputs != 0).sum(dim=1)
+        assert (lengths.diff() >= 0).all()
+        assert lengths[0] < lengths[-1]
+    found, expected = (
+        sorted(zip(data.inputs.tolist(), data.targets.tolist(), strict=True)) for data in (workload.test, unsorted)
+    )
+    assert found == expected

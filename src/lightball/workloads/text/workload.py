@@ -14,7 +14,7 @@ from lightball.workloads.text.encoding import Encoder, Head, word_ids
 from lightball.workloads.text.few_shot import evaluation_rows, sample
 from lightball.workloads.text.models import MakeClassifier, MakePrompt, Pooling
 from lightball.workloads.text.pretrained import load_tokenizer, load_weights
-from lightball.workloads.text.reading import root_of
+from lightball.workloads.text.reading import Rows, root_of
 from lightball.workloads.text.tasks import TextTask, find_task
 from lightball.workloads.workload import Data, Workload
 
@@ -75,7 +75,7 @@ def few_shot(
     make_model = _maker(encoder, pooling, dropout)
     draw = Draw(encoder, k, root, tuple((official or {}).items()))
     train, validation = draw(0)
-    test = encoder(evaluation_rows(known, num_test, root))
+    test = _shortest_first(encoder, evaluation_rows(known, num_test, root))
     return Workload(f"{known.name}-{head}-k{k}", make_model, train, validation, test, draw=draw)
 
 
@@ -95,4 +95,11 @@ def _maker(encoder: Encoder, pooling: Pooling, dropout: float | None) -> Callabl
 @lru_cache(maxsize=8)  # of a few seeds, each of which several runs train on one after the other
 def _drawn(draw: Draw, seed: int) -> tuple[Data, Data]:
     train, selection = sample(draw.encoder.task, draw.k, seed, draw.data)
-    return draw.encoder(train), draw.encoder(selection)
+    return _shortest_first(draw.encoder, train), _shortest_first(draw.encoder, selection)
+
+
+def _shortest_first(encoder: Encoder, rows: Rows) -> Data:
+    """The examples by length: neighbours are evaluated together, and a short one is padded to the longest of them."""
+    data = encoder(rows)
+    order = (data.inputs != load_tokenizer(encoder.model).pad_token_id).sum(dim=1).argsort(stable=True)
+    return Data(data.inputs[order], data.targets[order])
