@@ -1,4 +1,4 @@
-"""The one exception that a user's input can cause, and the reason of another in one line."""
+"""The one exception that a user's input can cause, the one of a spent time budget, and another's reason in one line."""
 
 
 class InputError(ValueError):
@@ -6,6 +6,13 @@ class InputError(ValueError):
 
     It says what was wrong, the value received, what is required and what to do. The command line prints it
     without a traceback and exits with 2.
+    """
+
+
+class OutOfTime(Exception):  # noqa: N818  nothing went wrong
+    """The time budget is spent. What was finished is stored, and the same call goes on from there.
+
+    The message is one line for a person: how far it came.
     """
 
 

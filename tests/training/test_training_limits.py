@@ -57,6 +57,25 @@ def test_fails_where_the_vectorised_engine_does() -> None:
     assert history.failed_at == int(ensemble.failed_at[0])
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_where_nobody_looks_at_each_step_nothing_changes(
+    momentum: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU a look waits for the step: a run that has failed goes on for some steps that leave no trace."""
+    workload = replace(smooth(), loss=squares)
+    for epochs, effective_lr in ((4, 0.01), (40, 2.0)):
+        recipe = replace(RECIPE, effective_lr=effective_lr, momentum=momentum, epochs=epochs, eval_every=9)
+        history = train(workload, recipe, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr("lightball.training.loop._look_every", lambda *_: 32)
+            folder = tmp_path / str(effective_lr)
+            assert train(workload, recipe, 1, folder=folder, checkpoint_every=7) == history
+        if history.failed_at is not None:
+            kept = [int(path.name[-6:]) for path in (folder / "checkpoints").iterdir()]
+            assert max(kept, default=0) <= history.failed_at
+        assert (history.failed_at is None) == (epochs == 4)
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_a_loss_that_is_never_finite(precision: str) -> None:
     workload = replace(smooth(), loss=lambda outputs, _: outputs.sum(dim=1) * math.nan)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from training_tasks import noisy, smooth
 
 from lightball.training import Point, Recipe, load_model, train
@@ -40,3 +41,23 @@ def test_goes_on_with_dropout_and_leaves_the_generators_alone(tmp_path: Path) ->
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert train(noisy(), RECIPE, 2, device="cuda").points[-1].train_loss != pytest.approx(losses[0][-1], rel=1e-3)
     assert all(map(torch.equal, before, (torch.cuda.get_rng_state(), torch.get_rng_state())))
+
+
+def test_a_run_that_fails_between_two_looks_fails_at_its_step() -> None:
+    def squares(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets[:, None]).square().sum(dim=1)
+
+    recipe = replace(RECIPE, effective_lr=2.0, epochs=40, eval_every=50, clip_norm=0.0)
+    workload = replace(smooth(), loss=squares)
+    on_cpu, on_gpu = train(workload, recipe, 1), train(workload, recipe, 1, device="cuda")
+    assert on_cpu.failed_at is not None
+    assert on_gpu.failed_at == pytest.approx(on_cpu.failed_at, abs=2)
+    assert [p.step for p in on_gpu.points] == [p.step for p in on_cpu.points]
+
+
+@pytest.mark.parametrize("option", [{"in_backward": True}, {"compile": True}, {"decay": "matrices"}], ids=str)
+def test_options_are_close_to_the_cpu(option: dict[str, Any]) -> None:
+    recipe = replace(RECIPE, weight_decay=0.01, decay=option.get("decay", "all"))
+    on_cpu = train(smooth(), recipe, 1)
+    on_gpu = train(smooth(), replace(recipe, **option), 1, device="cuda")
+    assert on_gpu.points[-1].train_loss == pytest.approx(on_cpu.points[-1].train_loss, rel=1e-3)

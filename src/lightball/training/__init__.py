@@ -7,6 +7,8 @@ What lightball means by training stands in :mod:`lightball.training.loop`; a ste
 from lightball.training.folder import load_model
 from lightball.training.history import History, Point
 from lightball.training.loop import train
+from lightball.training.measuring import Accuracies
+from lightball.training.ranks import Ranks, find_ranks
 from lightball.training.recipe import Recipe
 
-__all__ = ["History", "Point", "Recipe", "load_model", "train"]
+__all__ = ["Accuracies", "History", "Point", "Ranks", "Recipe", "find_ranks", "load_model", "train"]

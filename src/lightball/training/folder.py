@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from lightball.workloads import Workload, fingerprint, identity
 
 Asked = dict[str, Any]
 """What a run was asked to do, as JSON: what its result depends on."""
+
+# What a checkpoint stands for that was written before a recipe had these fields.
+_DEFAULTS: Asked = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 
 _NAMED = {"fingerprint": "a loss, metric or forward pass of fingerprint"}
 
@@ -66,21 +69,44 @@ def asked(workload: Workload, recipe: Recipe, seed: int, device: torch.device, a
     }
 
 
-def resume(state: TrainingState, folder: Path, asked_now: Asked) -> None:
-    """Bring a fresh state to the newest readable checkpoint, if there is one.
+def open_folder(open_files: ExitStack, state: TrainingState, folder: Path, asked_now: Asked) -> None:
+    """Hold the folder, and bring a fresh state to the newest readable checkpoint in it, if there is one.
+
+    Of several processes the first one holds it, and all of them read it.
 
     Raises:
-        InputError: the checkpoint belongs to another run, or the folder cannot be written to.
+        InputError: another process trains there, the checkpoint belongs to another run, or the folder cannot be
+            written to, or not be seen by all processes.
     """
-    checkpoints.prepare(_checkpoints(folder))
+
+    def hold_and_resume() -> None:
+        open_files.enter_context(held(folder))
+        checkpoints.prepare(_checkpoints(folder))
+        _resume(state, folder, asked_now)
+
+    if (ranks := state.ranks) is None:
+        hold_and_resume()
+        return
+    ranks.lead(hold_and_resume)
+    if ranks.rank > 0:
+        _resume(state, folder, asked_now)
+    if ranks.any(int(ranks.broadcast_text(str(state.step))) != state.step):
+        raise InputError(
+            f"the folder {str(folder)!r} does not hold the same checkpoints for all {ranks.size} processes: give one "
+            "on a disk that they share"
+        )
+
+
+def _resume(state: TrainingState, folder: Path, asked_now: Asked) -> None:
     found = checkpoints.newest(_checkpoints(folder))
     if found is None:
         return
-    differing = [name for name, value in asked_now.items() if found.asked.get(name) != value]
+    before = {**_DEFAULTS, **found.asked}
+    differing = [name for name, value in asked_now.items() if before.get(name) != value]
     if "workload" in differing:  # the fingerprint follows from it
         differing = [name for name in differing if name != "fingerprint"]
     if differing:
-        named = "; ".join(f"{_NAMED.get(n, n)} {found.asked.get(n)}, not {asked_now[n]}" for n in differing)
+        named = "; ".join(f"{_NAMED.get(n, n)} {before.get(n)}, not {asked_now[n]}" for n in differing)
         raise InputError(
             f"the folder {str(folder)!r} holds another run, with {named}: choose another folder, or delete that one"
         )

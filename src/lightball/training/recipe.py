@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeGuard, get_args
 
 from lightball.errors import InputError
 from lightball.oracles import SamplingKind
@@ -12,6 +12,7 @@ from lightball.rules import schedules
 from lightball.training.batch_norm import BatchNormStatistics
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Decay = Literal["all", "matrices"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,9 @@ class Recipe:
         effective_lr: η.
         momentum: β.
         epochs: passes over the training data.
+        num_steps: instead of whole epochs, so many steps; under SVAG, as many of ell = 1. The schedule runs over them.
         weight_decay: times the weights, added to the gradient, as in ``torch.optim.SGD``.
+        decay: "all" parameters; or "matrices", which leaves out those of at most one axis: biases, normalisation.
         schedule: of the learning rate, as text: see :func:`lightball.rules.schedules.parse`.
         sampling: "shuffle" (without replacement) or "iid" (with).
         drop_last: leave out the incomplete last batch of an epoch.
@@ -38,6 +41,10 @@ class Recipe:
             ones and leaves them alone.
         clip_norm: the norm of the gradient, over all parameters together, to which a larger one is scaled; 0: none.
         eval_every: steps between points of the curve; None: an epoch. One is always taken at each end.
+        in_backward: update each parameter as soon as its gradient is complete, so that one gradient lives at a time
+            instead of all of them, see :mod:`lightball.optim.in_backward`; the trajectory is the same to rounding. With
+            ``clip_norm`` each step takes two passes, the first for the norm.
+        compile: run the forward pass of a training step, and so its backward pass, through ``torch.compile``.
 
     Raises:
         InputError: one line on the first value that cannot be used.
@@ -57,18 +64,24 @@ class Recipe:
     batch_norm: BatchNormStatistics = "each"
     clip_norm: float = 0.0
     eval_every: int | None = None
+    num_steps: int | None = None
+    decay: Decay = "all"
+    in_backward: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "accumulate", "ell"):
             require_count(name, getattr(self, name))
-        if self.eval_every is not None:
-            require_count("eval_every", self.eval_every)
+        for name in ("eval_every", "num_steps"):
+            if getattr(self, name) is not None:
+                require_count(name, getattr(self, name))
         for name, required in _NUMBERS.items():
             value = getattr(self, name)
             _require(_is_number(value) and value >= 0, name, value, required)
         _require(self.effective_lr > 0, "effective_lr", self.effective_lr, _NUMBERS["effective_lr"])
         _require(self.momentum < 1, "momentum", self.momentum, _NUMBERS["momentum"])
-        _require(isinstance(self.drop_last, bool), "drop_last", self.drop_last, "True or False")
+        for name in ("drop_last", "in_backward", "compile"):
+            _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
         _require(
             self.accumulate <= self.batch_size,
             "accumulate",
@@ -81,10 +94,23 @@ class Recipe:
             self.drop_last,
             "True where ell is above 1: SVAG combines two minibatches of one size",
         )
+        _require(
+            not (self.in_backward and self.precision == "float16"),
+            "in_backward",
+            self.in_backward,
+            "False in float16, whose gradients are scaled until all are there: use bfloat16 or float32",
+        )
+        _require(
+            not (self.in_backward and self.compile),
+            "in_backward",
+            self.in_backward,
+            "False with compile, whose backward pass makes all gradients at once: choose one of the two",
+        )
         for name, kind in (
             ("sampling", SamplingKind),
             ("precision", Precision),
             ("batch_norm", BatchNormStatistics),
+            ("decay", Decay),
         ):
             _require(getattr(self, name) in get_args(kind), name, getattr(self, name), " or ".join(get_args(kind)))
         _require(isinstance(self.schedule, str), "schedule", self.schedule, f"text: {schedules.VALID_SPECS}")
@@ -105,7 +131,12 @@ def require_count(name: str, value: object) -> None:
     _require(whole, name, value, "a whole number from 1 up")
 
 
-def _is_number(value: object) -> bool:
+def require_seconds(name: str, value: object) -> None:
+    """Refuse what is not a number of seconds above 0."""
+    _require(_is_number(value) and value > 0, name, value, "a finite number above 0")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
