@@ -121,7 +121,9 @@ class TestToml:
     def test_unknown_key_lists_all_of_them(self, refuse: Refuse) -> None:
         message = self.refuse(refuse, "batchsize = 8")
         assert message.startswith("unknown setting 'batchsize' in 'study.toml': the settings are batch-sizes, lr, ")
-        assert message.endswith("device, workers, timeout, retry-failed, out, json, quiet, report")
+        assert message.endswith(
+            "device, workers, timeout, retry-failed, out, json, quiet, report, time-budget, keep-runs"
+        )
 
     @pytest.mark.parametrize(
         ("text", "message"),

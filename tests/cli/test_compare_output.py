@@ -138,7 +138,7 @@ class TestHelp:
             option = name.replace("_", "-")
             values = default if isinstance(default, tuple) else (default,)
             text = ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
-            text = "drop-last" if name == "drop_last" else text
+            text = {"drop_last": "drop-last", "in_backward": "no-in-backward"}.get(name, text)
             after = words[words.index(f"--{option}") :]
             assert after[after.index("[default: ") :].startswith(f"[default: {text}]"), option
 

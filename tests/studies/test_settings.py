@@ -73,7 +73,13 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("accumulate", 0, "0", "a whole number from 1 up"),
     ("accumulate", 1.5, "1.5", "of type int"),
     ("eval_every", -1, "-1", "a whole number from 1 up, or 0 for an epoch"),
-    ("checkpoint", "first", "first", "last or best"),
+    ("checkpoint", "first", "first", "last or best or median"),
+    ("num_steps", -1, "-1", "a whole number from 1 up, or 0 for epochs"),
+    ("num_steps", 1.5, "1.5", "of type int"),
+    ("decay", "biases", "biases", "all or matrices"),
+    ("in_backward", 1, "1", "of type bool"),
+    ("tune", "sgd", "sgd", "both or sgdm"),
+    ("confirm_rates", "all", "all", "grid or selected"),
     ("batch_norm", "none", "none", "each or once or frozen"),
     ("ell", 0, "0", "a whole number from 1 up"),
     ("ell", 2.5, "2.5", "of type int"),
@@ -100,6 +106,13 @@ def test_refused_in_one_line_with_name_value_and_requirement(name: str, value: A
 
 def test_every_setting_has_a_refusal_above() -> None:
     assert {name for name, *_ in REFUSED} == {field.name for field in fields(Settings)}
+
+
+def test_sgd_takes_the_rate_of_one_sgdm_only() -> None:
+    assert refusal(tune="sgdm", momentum=(0.9, 0.99)) == (
+        "tune is sgdm, but must be both with momentum 0.9,0.99: SGD can take the rate of one SGDM only"
+    )
+    assert make({"tune": "sgdm", "momentum": 0.5}).tune == "sgdm"
 
 
 def test_the_defaults_are_those_of_the_protocol() -> None:

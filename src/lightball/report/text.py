@@ -10,7 +10,7 @@ from lightball.report import numbers
 from lightball.report.answer import in_sum, is_reported, unfinished
 from lightball.report.notes import notes
 from lightball.report.numbers import listed
-from lightball.studies.plan import Plan, in_words
+from lightball.studies.plan import Plan, in_words, size_in_words
 from lightball.studies.result import JUDGED, BatchResult, Judged, Pairing, Result
 from lightball.studies.settings import Settings
 from lightball.studies.study import Study
@@ -22,15 +22,14 @@ def plan_text(task: str, settings: Settings, plan: Plan, folder: Path) -> str:
     """What is about to run, and how long about."""
     fewest, most = plan.runs
     sizes = ", ".join(map(str, settings.batch_sizes))
-    epochs = (
-        f"; {settings.epochs} epoch{'s' if settings.epochs > 1 else ''}" if plan.steps else ""
-    )  # a script has its own
+    epochs = f"; {_length(settings)}" if plan.steps else ""  # a script has its own
     compiled = any(batch.compiled for batch in plan.batches)
     workers = f"{plan.num_workers} worker{'s' if plan.num_workers > 1 else ''}"
     runs = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     low, high = settings.lr[0], settings.lr[-1]
     rates = f"{len(settings.lr)} from {low:g} to {high:g}" if low < high else f"{low:g}"
     growth = "; the grid grows where needed" if settings.max_extensions else ""
+    growth += "; SGD takes the rate of SGDM" if settings.tune == "sgdm" else ""
     more = ", before the grid grows" if settings.max_extensions else ""
     lines = [
         f"Does {task} need momentum? SGD against SGDM with β = {listed(settings.momentum)}",
@@ -40,6 +39,7 @@ def plan_text(task: str, settings: Settings, plan: Plan, folder: Path) -> str:
         f"  runs           {runs}{more}",
         *([f"  steps          at least {plan.steps:,}"] if plan.steps else []),
         f"  time           {_time(plan)} on {workers}{', steps being compiled' if compiled else ''}",
+        *([f"  memory         about {size_in_words(plan.memory)} a worker"] if plan.memory else []),
         f"  results in     {folder}",
         *([f"  note           {note}"] if (note := _short_runs(settings, plan)) else []),
         "",
@@ -61,8 +61,16 @@ _TRAINING = (
     "clip_norm",
     "eval_every",
     "checkpoint",
+    "decay",
+    "in_backward",
 )
 _FEW = 4  # steps of a run, in memories of the buffer: fewer, and SGDM has hardly started
+
+
+def _length(settings: Settings) -> str:
+    """Of a run."""
+    count, unit = (settings.num_steps, "step") if settings.num_steps else (settings.epochs, "epoch")
+    return f"{count:,} {unit}{'s' if count > 1 else ''}"
 
 
 def _training(settings: Settings) -> str:

@@ -47,6 +47,7 @@ class Comparison:
         self.store = store
         self.batch_sizes = settings.batch_sizes if batch_sizes is None else batch_sizes
         self.rules = (SGD, *settings.momentum)
+        self.tuned_rules = self.rules if settings.tune == "both" else settings.momentum
         self.grids = {b: list(settings.lr) for b in self.batch_sizes}
         self.choices: dict[int, dict[float, tuning.Choice]] = {}
         self.results: dict[int, BatchResult] = {}
@@ -89,16 +90,16 @@ class Comparison:
 
     def _batches_that_run(self) -> list[int]:
         """Batch sizes at which some run did not crash; the others need no further rates."""
-        found = {b: [o for m in self.rules for o in self._tuned(b, m)] for b in self.batch_sizes}
+        found = {b: [o for m in self.tuned_rules for o in self._tuned(b, m)] for b in self.batch_sizes}
         return [b for b, outcomes in found.items() if not all(o.error for o in outcomes)]
 
     def _tuning_pairs(self) -> Iterator[list[Run]]:
-        """Every rule at every rate on the tuning seeds, one list for each (rate, seed)."""
+        """Every rule that is tuned at every rate on the tuning seeds, one list for each (rate, seed)."""
         for b in self.batch_sizes:
             seeds = self.ledger.seeds(b, "tune", self.settings.tuning_seeds)
             for rate in self.grids[b]:
                 for seed in seeds:
-                    yield [Run(b, rate, seed, momentum) for momentum in self.rules]
+                    yield [Run(b, rate, seed, momentum) for momentum in self.tuned_rules]
 
     def _stage_pairs(
         self,
@@ -117,7 +118,8 @@ class Comparison:
         choices: Mapping[float, tuning.Choice],
         so_far: BatchResult | None,
     ) -> Iterator[list[Run]]:
-        """The pairs that a stage needs: those not decided at their selected rates, and first all at equal rates."""
+        """The pairs that a stage needs: those not decided at their selected rates, and first all at equal rates, if
+        those are asked for."""
         open_rules = [m for m in self.settings.momentum if choices[m].effective_lr is not None]
         if so_far is not None:
             decided = {p.arm.momentum for p in so_far.pairings if all(d.final for d in p.decisions.values())}
@@ -127,7 +129,8 @@ class Comparison:
             selected = [(m, choices[m].effective_lr) for m in (SGD, *open_rules)]
             if open_rules and all(rate is not None for _, rate in selected):
                 yield [Run(b, rate, seed, m) for m, rate in selected if rate is not None]
-        if stage == 0 and any(choice.effective_lr is not None for choice in choices.values()):
+        trains = any(choice.effective_lr is not None for choice in choices.values())
+        if stage == 0 and trains and self.settings.confirm_rates == "grid":
             for rate in self.grids[b]:
                 for seed in seeds:
                     yield [Run(b, rate, seed, momentum) for momentum in self.rules]
@@ -150,7 +153,7 @@ class Comparison:
 
     def _edges(self, b: int) -> dict[float, set[str]]:
         tolerance, higher = self._selection(b)
-        scores = {m: tuning.rate_scores(self._tuned(b, m), self.settings.select) for m in self.rules}
+        scores = {m: tuning.rate_scores(self._tuned(b, m), self.settings.select) for m in self.tuned_rules}
         return {m: tuning.edges(s, tolerance, higher) for m, s in scores.items()}
 
     def _choices(self, b: int) -> dict[float, tuning.Choice]:
@@ -166,14 +169,18 @@ class Comparison:
             without_crashes, _ = select(o for o in self._tuned(b, momentum) if not o.error)
             return tuning.Choice(selected, bool(edges[momentum]), scores, without_crashes)
 
-        return {momentum: choice(momentum) for momentum in self.rules}
+        choices = {momentum: choice(momentum) for momentum in self.tuned_rules}
+        if SGD not in choices:
+            (of_sgdm,) = choices.values()
+            return {SGD: tuning.Choice(of_sgdm.effective_lr, at_edge=False, scores=()), **choices}
+        return choices
 
     def _require_scores(self) -> None:
         """A script may not report what rates are to be selected by."""
         if self.settings.select == "train_loss":
             return
         for b in self.batch_sizes:
-            tuned = [o for m in self.rules for o in self._tuned(b, m) if not o.failed]
+            tuned = [o for m in self.tuned_rules for o in self._tuned(b, m) if not o.failed]
             if any(not math.isfinite(o.final[self.settings.select]) for o in tuned):
                 raise InputError(
                     "rates are to be selected by validation accuracy, but runs report none: have the script print "
@@ -186,8 +193,8 @@ class Comparison:
         The loss margin is a share of the decrease from the untrained loss to the best mean of any rule and rate, or
         of that best mean itself where the untrained loss is not known.
         """
-        tuned = [o for m in self.rules for o in self._tuned(b, m)]
-        means = [s.mean for m in self.rules for s in tuning.rate_scores(self._tuned(b, m), "train_loss")]
+        tuned = [o for m in self.tuned_rules for o in self._tuned(b, m)]
+        means = [s.mean for m in self.tuned_rules for s in tuning.rate_scores(self._tuned(b, m), "train_loss")]
         best = min(filter(math.isfinite, means), default=math.nan)
         known = [o.untrained["train_loss"] for o in tuned if math.isfinite(o.untrained["train_loss"])]
         decrease = float(np.mean(known)) - best if len(known) == len(tuned) else best

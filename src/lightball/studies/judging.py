@@ -107,7 +107,8 @@ def _pairing(
     with np.errstate(divide="ignore", invalid="ignore"):  # no ratio where a loss is not above 0
         logs = [np.log([o.score("train_loss") for o in runs]) for runs in (sgd, sgdm)]
         ratio = float(np.exp(np.mean(logs[0] - logs[1])))
-    return Pairing(arm, decisions, ratio, _speed(sgd, sgdm))
+    speed = None if settings.num_steps else _speed(sgd, sgdm)  # the last value of a curve may be within an epoch
+    return Pairing(arm, decisions, ratio, speed)
 
 
 def _speed(sgd: Sequence[Outcome], sgdm: Sequence[Outcome]) -> Speed | None:

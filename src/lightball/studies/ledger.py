@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Protocol
 
-from lightball.errors import InputError
+from lightball.errors import InputError, OutOfTime
 from lightball.studies.crashes import complete, lost_seeds, stop_if_all_crash
 from lightball.studies.engines.job import Engine
 from lightball.studies.plan import Plan
@@ -69,10 +69,21 @@ class Ledger:
     Args:
         basis: a hash of what determines the outcomes of runs.
         retry_failed: compute stored chunks again in which a run crashed.
+        deadline: a ``time.time()`` after which no chunk starts.
+        stoppable: the engine stops chunks at the deadline by itself and can go on with them; if not, none starts that
+            would not end before it by the plan's estimate.
     """
 
     def __init__(
-        self, plan: Plan, basis: str, engine: Engine, store: Chunks, observer: Observer, retry_failed: bool = False
+        self,
+        plan: Plan,
+        basis: str,
+        engine: Engine,
+        store: Chunks,
+        observer: Observer,
+        retry_failed: bool = False,
+        deadline: float | None = None,
+        stoppable: bool = False,
     ) -> None:
         self.computed = 0
         self.reused = 0
@@ -82,6 +93,8 @@ class Ledger:
         self._store = store
         self._observer = observer
         self._retry_failed = retry_failed
+        self._deadline = deadline
+        self._stoppable = stoppable
         self._outcomes: dict[tuple[int, Phase], dict[Run, Outcome]] = defaultdict(dict)
         self._lost: dict[tuple[int, Phase], set[int]] = defaultdict(set)
 
@@ -132,12 +145,13 @@ class Ledger:
 
         Raises:
             InputError: the engine or the store cannot go on; or nearly everything crashes.
+            OutOfTime: the deadline does not leave the time for what is missing.
         """
         while chunks := self._missing(pairs(), phase):
             by_key = {chunk.key(self._basis): chunk for chunk in chunks}
             self._observer.begin(name, sum(map(self._work, chunks)))
             self._store.plan(name, by_key)
-            self._fetch(by_key)
+            self._fetch(name, by_key)
             for b in {chunk.batch_size for chunk in chunks}:
                 self._lost[b, phase] = lost_seeds(o for r, o in self._outcomes[b, phase].items() if witness(r))
 
@@ -154,24 +168,43 @@ class Ledger:
         # Batch sizes in turn, so that workers that start together compile different steps.
         return [chunk for chunk in chain.from_iterable(zip_longest(*packed)) if chunk is not None]
 
-    def _fetch(self, missing: dict[str, Chunk]) -> None:
+    def _fetch(self, name: str, missing: dict[str, Chunk]) -> None:
         self._find(missing)
         while missing:
+            stopped = not self._compute(missing)
+            self._find(missing)
+            if missing and (stopped or not any(map(self._in_time, missing.values()))):
+                left = sum(len(chunk.runs) for chunk in missing.values())
+                missed = "1 run is" if left == 1 else f"{left:,} runs are"
+                raise OutOfTime(f"the time budget is spent: {name}, {missed} missing")
+            if missing:  # others compute the rest
+                time.sleep(_POLL)
+
+    def _compute(self, missing: dict[str, Chunk]) -> bool:
+        """Compute what nobody else does and the time allows; whether the engine stopped none of it."""
+        try:
             for chunk, computed in self._engine.compute(self._claimed(missing)):
                 key = chunk.key(self._basis)
                 outcomes = self._store.save(key, chunk, computed)
                 self.computed += len(outcomes)
                 self._take(missing.pop(key), outcomes)
                 stop_if_all_crash(o for known in self._outcomes.values() for o in known.values())
-            self._find(missing)
-            if missing:  # others compute the rest
-                time.sleep(_POLL)
+        except OutOfTime:
+            return False
+        return True
 
     def _claimed(self, missing: dict[str, Chunk]) -> Iterator[Chunk]:
         """Chunks for this process to compute, each claimed when the engine takes it."""
         for key, chunk in list(missing.items()):
-            if key in missing and self._store.claim(key):
+            if key in missing and self._in_time(chunk) and self._store.claim(key):
                 yield chunk
+
+    def _in_time(self, chunk: Chunk) -> bool:
+        """Whether a chunk may start now."""
+        if self._deadline is None:
+            return True
+        seconds = self._plans[chunk.batch_size].seconds_per_run or 0.0
+        return time.time() + (0.0 if self._stoppable else seconds * len(chunk.runs)) < self._deadline
 
     def _find(self, missing: dict[str, Chunk]) -> None:
         """Take what the folder has."""

@@ -20,7 +20,10 @@ Compilation = Literal["auto", "on", "off"]
 EngineKind = Literal["vectorised", "process", "command"]
 Precision = Literal["float32", "bfloat16", "float16"]
 BatchNorm = Literal["each", "once", "frozen"]
-Checkpoint = Literal["last", "best"]
+Checkpoint = Literal["last", "best", "median"]
+Decay = Literal["all", "matrices"]
+Tuned = Literal["both", "sgdm"]
+Confirmed = Literal["grid", "selected"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Settings:
             its edges by its own ratio.
         momentum: β of SGDM; several are compared with the same SGD.
         epochs: passes over the training data.
+        num_steps: steps of a run instead of whole epochs, under SVAG those of ell = 1; 0 for epochs; process engine.
         stages: pairs after which a verdict is tried, cumulative.
         tuning_seeds: runs of each rate and rule on which rates are selected.
         margin_loss: the difference in training loss that does not matter, as a share of the decrease from the
@@ -42,20 +46,29 @@ class Settings:
         sampling: "shuffle" (without replacement) or "iid" (with).
         drop_last: leave out the incomplete last batch of an epoch.
         weight_decay: added to the gradient, as in ``torch.optim.SGD``.
+        decay: what weight decay acts on: "all" parameters, or "matrices", which leaves out biases and normalisation;
+            process engine.
         schedule: of the learning rate, as text: see ``lightball.rules.schedules.parse``.
         max_extensions: how often each end of the grid may grow; 0 keeps it as it is.
-        compile: ``torch.compile`` the training step; "auto" does where a compiler is found and the work is worth it.
+        tune: "both" rules, or "sgdm" alone, whose rate SGD then takes; for one momentum.
+        confirm_rates: on fresh seeds, first all rules at every rate of the "grid", which describes how they differ at
+            equal rates; or each rule at its "selected" rate only. The verdict is on selected rates either way.
+        compile: ``torch.compile`` the training step; "auto" does where a compiler is found and the work is worth it,
+            in the vectorised engine.
         engine: "vectorised" (many small models at once), "process" (any model, one a worker process) or "command"
             (any script).
         eval_every: steps between evaluations, 0 for an epoch; process engine.
         checkpoint: the weights whose accuracies count: "last", or "best" by validation accuracy of those that were
-            evaluated after some training; process engine.
+            evaluated after some training; "median" takes the median accuracies of the last five evaluations, as Goyal
+            et al. 2017; process engine.
         precision: "float32", or mixed precision with "bfloat16" or "float16"; process engine.
         accumulate: micro-batches of a step, whose gradients are averaged; process engine.
         ell: of SVAG, see :class:`lightball.training.Recipe`: ell times as many steps of 1/ell of the rate, which take
             1/ell of what curvature does and all that noise does; process engine.
         batch_norm: of BatchNorm under SVAG, see :class:`lightball.training.Recipe`; process engine.
         clip_norm: the gradient norm at which a step is clipped, 0 for none; process engine.
+        in_backward: update each parameter as soon as its gradient is known, which saves the memory of the gradients;
+            process engine.
 
     Raises:
         InputError: one line on the first value that cannot be used.
@@ -84,6 +97,11 @@ class Settings:
     ell: int = 1
     batch_norm: BatchNorm = "each"
     clip_norm: float = 0.0
+    num_steps: int = 0
+    decay: Decay = "all"
+    in_backward: bool = False
+    tune: Tuned = "both"
+    confirm_rates: Confirmed = "grid"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -106,6 +124,7 @@ class Settings:
         _require(0 <= self.clip_norm < math.inf, "clip-norm", self.clip_norm, "a finite number from 0 up, 0 for none")
         _require(self.drop_last or self.ell == 1, "ell", self.ell, "1 with keep-last: SVAG pairs batches of one size")
         _require(self.eval_every >= 0, "eval-every", self.eval_every, "a whole number from 1 up, or 0 for an epoch")
+        _require(self.num_steps >= 0, "num-steps", self.num_steps, "a whole number from 1 up, or 0 for epochs")
         _require(self.max_extensions >= 0, "max-extensions", self.max_extensions, "a whole number from 0 up")
         choices = {
             "select": Selection,
@@ -115,6 +134,9 @@ class Settings:
             "checkpoint": Checkpoint,
             "batch_norm": BatchNorm,
             "precision": Precision,
+            "decay": Decay,
+            "tune": Tuned,
+            "confirm_rates": Confirmed,
         }
         for name, kind in choices.items():
             _require(
@@ -123,6 +145,12 @@ class Settings:
                 getattr(self, name),
                 " or ".join(get_args(kind)),
             )
+        _require(
+            self.tune == "both" or len(self.momentum) == 1,
+            "tune",
+            self.tune,
+            f"both with momentum {','.join(map(str, self.momentum))}: SGD can take the rate of one SGDM only",
+        )
         schedules.parse(self.schedule, num_steps=1000)
         _ = self.decision_stages
 

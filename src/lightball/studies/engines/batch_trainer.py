@@ -29,6 +29,7 @@ class BatchTrainer:
     def __init__(self, workload: Workload, settings: Settings, batch_size: int, device: str) -> None:
         self.workload = workload
         self.settings = settings
+        self.device = device
         train = workload.train
         sampling = Sampling(len(train), batch_size, settings.sampling, settings.drop_last)
         self.oracle = MinibatchOracle(

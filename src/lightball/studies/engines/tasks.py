@@ -30,10 +30,12 @@ _ANALYSIS = (
     "margin_accuracy",
     "select",
     "max_extensions",
+    "tune",
+    "confirm_rates",
     "engine",
 )
-OF_PROCESS = ("precision", "accumulate", "ell", "batch_norm", "clip_norm", "eval_every", "checkpoint")
-_OF_VECTORISED = ("compile",)
+_LATER = ("num_steps", "decay", "in_backward")  # not named where they do nothing: folders from before them stay good
+OF_PROCESS = ("precision", "accumulate", "ell", "batch_norm", "clip_norm", "eval_every", "checkpoint", *_LATER)
 
 Sent = tuple[str | Workload, bool, str]
 """What goes to a worker: the name or the workload, whether it is trained many at once, and its identity here."""
@@ -56,18 +58,28 @@ def open_task(source: str | Workload, settings: Settings, device: str) -> Task:
     """
     together = settings.engine == "vectorised"
     workload = load(source, together) if isinstance(source, str) else check(source, together)
-    ignored = {*_ANALYSIS, *(OF_PROCESS if together else _OF_VECTORISED)}
     basis = {
         "engine": settings.engine,
         "task": workload.name,
         "source": source_of(source),
         "fingerprint": fingerprint(workload, together),
-        "settings": {name: value for name, value in asdict(settings).items() if name not in ignored},
+        "settings": _of_arithmetic(settings),
         "device": device_name(device),
         "numerics": NUMERICS,
         "torch": torch.__version__,
     }
     return Task(workload, basis, (source, together, identity(workload)))
+
+
+def _of_arithmetic(settings: Settings) -> dict[str, Any]:
+    """The settings that the outcome of a run depends on, by name."""
+    ignored = {*_ANALYSIS}
+    if settings.engine == "vectorised":
+        ignored |= {*OF_PROCESS}
+    else:
+        ignored |= {name for name in _LATER if getattr(settings, name) == getattr(Settings, name)}
+        ignored |= {"compile"} if settings.compile != "on" else set()
+    return {name: value for name, value in asdict(settings).items() if name not in ignored}
 
 
 def reopen(sent: Sent) -> Workload:

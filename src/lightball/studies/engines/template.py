@@ -33,6 +33,9 @@ _UNTOLD = (
     "clip_norm",
     "eval_every",
     "checkpoint",
+    "num_steps",
+    "decay",
+    "in_backward",
     "compile",
 )
 

@@ -10,6 +10,7 @@ from lightball.errors import InputError, reason_of
 from lightball.studies.engines.batch_trainer import BatchTrainer
 from lightball.studies.engines.devices import num_cores
 from lightball.studies.engines.job import Engine, Finished, Job
+from lightball.studies.engines.memory import watch_peak
 from lightball.studies.engines.pool import Crash, Pool
 from lightball.studies.engines.tasks import OF_PROCESS, Task, open_task, reopen
 from lightball.studies.plan import BatchPlan, Plan, count_runs
@@ -120,9 +121,10 @@ def _batch_plan(
         compiled = trainer.compiles(counts.tuning + counts.fewest)
         # Not wider than a phase has runs: in a compiled chunk, missing runs are computed all the same.
         width = min(trainer.footprint.width, counts.smallest_phase)
+        peak = watch_peak(trainer.device)
         with one_thread():
             seconds = trainer.seconds_per_run(width)
-        composition = {"width": width, "compiled": compiled, "seconds_per_run": seconds}
+        composition = {"width": width, "compiled": compiled, "seconds_per_run": seconds, "memory": peak()}
     elif composition["compiled"] and not compiler_available():
         raise InputError(
             "the runs in this folder were compiled, but here is no C++ compiler that runs (g++ or $CXX): install one, "
@@ -136,6 +138,7 @@ def _batch_plan(
         composition["compiled"],
         *of_phases,
         composition["seconds_per_run"],
+        memory=composition.get("memory"),
     )
 
 
