@@ -1,5 +1,7 @@
 import io
 import os
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -65,10 +67,98 @@ def test_other_columns_and_no_files_are_refused(tmp_path):
 
 def test_a_folder_must_be_known_and_there(tmp_path, monkeypatch):
     monkeypatch.delenv("LIGHTBALL_DATA", raising=False)
+    monkeypatch.setitem(sys.modules, "datasets", None)  # as where it is not installed
     with pytest.raises(InputError, match="variable LIGHTBALL_DATA to the folder that holds cifar10/"):
         load("cifar10", together=False)
     with pytest.raises(InputError, match=r"there is no folder '.*cifar10': LIGHTBALL_DATA must name"):
         cifar10(tmp_path)
+
+
+def made(folder, num_train, num_test):
+    """CIFAR-10 of random pixels, in its layout."""
+    (folder / "cifar10").mkdir()
+    for split, count in (("train", num_train), ("test", num_test)):
+        pixels = np.random.default_rng(count).integers(256, size=(count, 32, 32, 3), dtype=np.uint8)
+        write(folder / "cifar10" / f"{split}-0.parquet", [png(p) for p in pixels], [i % 10 for i in range(count)])
+    return folder
+
+
+def test_a_part_of_the_images_is_the_first_of_them(tmp_path):
+    made(tmp_path, 12, 6)
+    every = read_split(tmp_path / "cifar10", "train")
+
+    workload = cifar10(tmp_path, depth=8, num_train=5, num_validation=3, num_test=4)
+
+    assert torch.equal(workload.train.inputs, every.inputs[:5])
+    assert torch.equal(workload.validation.inputs, every.inputs[5:8])
+    assert len(workload.test) == 4
+    assert sum(isinstance(m, torch.nn.Conv2d) for m in workload.model().modules()) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_train": 10, "num_validation": 3}, "has 12 training images, but 13 are needed"),
+        ({}, "has 12 training images, but 5,001 are needed"),
+        ({"num_validation": 3, "num_test": 7}, "has 6 test images, but 7 are needed"),
+        ({"num_validation": 3, "num_train": 1}, "num_train is 1, but must be a whole number from 2 up"),
+    ],
+)
+def test_more_images_than_there_are_are_refused(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        cifar10(made(tmp_path, 12, 6), **options)
+
+
+def test_the_memory_format_changes_nothing_but_itself(tmp_path):
+    made(tmp_path, 12, 6)
+    logits = []
+    for channels_last in (False, True):
+        torch.manual_seed(0)
+        workload = cifar10(tmp_path, depth=8, num_validation=3, channels_last=channels_last)
+        model = workload.model().eval()
+        logits.append(model(workload.test.inputs))
+        (weights,) = (w for name, w in model.named_parameters() if name.endswith("features.3.body.0.weight"))
+        assert weights.is_contiguous(memory_format=torch.channels_last) == channels_last
+    assert torch.allclose(*logits, atol=1e-5)
+
+
+def test_without_a_folder_the_images_come_from_the_hub(monkeypatch):
+    """By a stand-in for datasets, which is not asked to decode the images."""
+
+    class Split:
+        def __init__(self, count):
+            images = [png(np.full((32, 32, 3), i, np.uint8)) for i in range(count)]
+            self.table = pa.table({"img": images, "label": [*range(count)], "other": [0] * count})
+
+        def select_columns(self, names):
+            self.table = self.table.select(names)
+            return self
+
+        def with_format(self, kind):
+            return self if kind == "arrow" else None
+
+        def __getitem__(self, _):
+            return self.table
+
+    counts = {"train": 8, "test": 4}
+    hub = SimpleNamespace(load_dataset=lambda name, split: Split(counts[split]) if name == "uoft-cs/cifar10" else None)
+    monkeypatch.delenv("LIGHTBALL_DATA", raising=False)
+    monkeypatch.setitem(sys.modules, "datasets", hub)
+    read_split.cache_clear()
+
+    workload = cifar10(num_train=4, num_validation=2)
+
+    assert workload.train.inputs[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert workload.validation.targets.tolist() == [4, 5]
+    assert len(workload.test) == 4
+
+    def no_network(name, split):
+        raise ConnectionError("no route")
+
+    hub.load_dataset = no_network
+    read_split.cache_clear()
+    with pytest.raises(InputError, match=r"cannot load uoft-cs/cifar10 \(train\) .*no route.*\(--data\)"):
+        cifar10()
 
 
 @with_data

@@ -32,6 +32,8 @@ def check(workload: object, together: bool = True) -> Workload:
         )
     for split in ("train", "validation", "test"):
         _check_data(split, getattr(workload, split))
+    if workload.measured is not None:
+        _check_measured(workload, together)
     if workload.draw is not None:
         _check_draw(workload, together)
     with undisturbed():
@@ -90,6 +92,27 @@ def _check_data(split: str, data: object) -> None:
         raise InputError(
             f"{split}.inputs has values that are not finite (nan or inf), first in example {example}: repair these "
             "examples or leave them out"
+        )
+
+
+def _check_measured(workload: Workload, together: bool) -> None:
+    _check_data("measured", workload.measured)
+    assert workload.measured is not None
+    for part in ("inputs", "targets"):
+        value, trained = getattr(workload.measured, part), getattr(workload.train, part)
+        if value.shape[1:] != trained.shape[1:] or value.dtype != trained.dtype:
+            raise InputError(
+                f"measured.{part} are {value.dtype} of shape {tuple(value.shape)}, train.{part} {trained.dtype} of "
+                f"shape {tuple(trained.shape)}: measured must hold some of the training examples"
+            )
+    if workload.draw is not None:
+        raise InputError(
+            "the task has both draw and measured, which would be no part of the sample of a seed: leave measured out"
+        )
+    if together:
+        raise InputError(
+            "the task measures its training loss on some examples, but many models trained at once measure it on all: "
+            "leave measured out, or train each model by itself, --engine process"
         )
 
 

@@ -21,7 +21,7 @@ _DIGITS = 4
 def identity(workload: Workload) -> str:
     """A hash of the data and of the initial weights at one seed, with their names and which of them are trained.
 
-    Of data that are drawn for each seed, those of seed 0 are in it too.
+    Of data that are drawn for each seed, those of seed 0 are in it too; so is what the training loss is measured on.
 
     No arithmetic is in it but that of the initialisation, with one thread, so that every process finds the same one;
     16 hexadecimal digits.
@@ -36,6 +36,8 @@ def identity(workload: Workload) -> str:
     if workload.draw is not None:
         for split, sample in zip(("train", "validation"), workload.draw(0), strict=True):
             named |= {f"drawn {split}.inputs": sample.inputs, f"drawn {split}.targets": sample.targets}
+    if workload.measured is not None:
+        named |= {"measured.inputs": workload.measured.inputs, "measured.targets": workload.measured.targets}
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in named.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -53,6 +53,8 @@ class Workload:
             fine-tuning; a function of the seed alone, always of the same number of examples. Both rules of a pair get
             the same sample. ``train`` and ``validation`` are then one such sample, for whatever is found out before.
             None: all seeds share the data.
+        measured: the examples on which the training loss of a curve is measured, where all that are trained on would
+            take long. None: all of them. Training by the process engine only.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Workload:
     loss: PerExampleLoss = cross_entropy
     metric: PerExampleLoss = accuracy
     draw: Callable[[int], tuple[Data, Data]] | None = None
+    measured: Data | None = None
 
     def of_seed(self, seed: int) -> Workload:
         """The workload with the data of a seed.
