@@ -15,6 +15,7 @@ from lightball.cli.compare import compare
 from lightball.cli.convert import convert
 from lightball.cli.interrupts import INTERRUPTED, TERMINATED, exit_code, sigterm_interrupts
 from lightball.cli.report import report
+from lightball.cli.reproduce.group import reproduce
 from lightball.cli.runs import runs
 from lightball.cli.theory.group import theory
 from lightball.errors import InputError
@@ -35,6 +36,7 @@ def lightball() -> None:
       lightball audit my_train.py:make_optimizer
       lightball convert --lr 0.1 --momentum 0.9 --from torch --to sgd
       lightball report lightball-runs/digits-315fddac
+      lightball reproduce finetune --plan
       lightball runs lightball-runs/digits-315fddac
       lightball theory weak
     """
@@ -45,6 +47,7 @@ lightball.add_command(audit)
 lightball.add_command(compare)
 lightball.add_command(convert)
 lightball.add_command(report)
+lightball.add_command(reproduce)
 lightball.add_command(runs)
 lightball.add_command(theory)
 

@@ -1,0 +1,1 @@
+"""``lightball reproduce``: the paper's experiments on real models and data."""
