@@ -274,7 +274,7 @@ def _study(settings: ImagenetSettings, device: str, batch_size: int) -> Settings
         confirm_rates="selected",
         tune="sgdm",
         precision=settings.precision or ("bfloat16" if device.startswith("cuda") else "float32"),
-        accumulate=max(1, batch_size // settings.micro_batch),
+        accumulate=-(-batch_size // settings.micro_batch),
     )
 
 
